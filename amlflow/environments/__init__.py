@@ -1,0 +1,1 @@
+"""Python environments of projects and models: read from their files, made by uv, cached by content."""

@@ -1,0 +1,42 @@
+"""Where amlflow keeps its state: the one place that knows a path outside a workspace's own folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def home() -> Path:
+    """The folder of the user's local workspaces: `$AMLFLOW_HOME`, else the platform's data folder."""
+    override = os.environ.get("AMLFLOW_HOME")
+    if override:
+        return Path(override).expanduser().absolute()
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("amlflow", appauthor=False))
+
+
+def cache() -> Path:
+    """The folder of what can be made again (environments, Git clones, database templates): `$AMLFLOW_CACHE_DIR`,
+    else the platform's cache folder."""
+    override = os.environ.get("AMLFLOW_CACHE_DIR")
+    if override:
+        return Path(override).expanduser().absolute()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("amlflow", appauthor=False))
+
+
+def environments() -> Path:
+    """Environments made from a project's or model's requirements, one folder a content hash."""
+    return cache() / "environments"
+
+
+def sources() -> Path:
+    """Bare Git clones of project URLs."""
+    return cache() / "sources"
+
+
+def database_templates() -> Path:
+    """Empty MLflow databases, one a version of mlflow: copying one is 100 times faster than MLflow's migrations."""
+    return cache() / "databases"

@@ -1,0 +1,1 @@
+"""What amlflow does, one file a capability. A service knows only the `Workspace` protocol."""

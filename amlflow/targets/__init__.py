@@ -1,0 +1,1 @@
+"""Where a model is deployed to, one file a target."""

@@ -1,0 +1,1 @@
+"""Where runs, models, jobs and endpoints live."""

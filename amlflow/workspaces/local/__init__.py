@@ -1,0 +1,1 @@
+"""The embedded workspace: SQLite, a folder and processes."""
