@@ -7,13 +7,18 @@ from pathlib import Path
 
 
 def home() -> Path:
-    """The folder of the user's local workspaces: `$AMLFLOW_HOME`, else the platform's data folder."""
+    """The folder of what must be kept: `$AMLFLOW_HOME`, else the platform's data folder."""
     override = os.environ.get("AMLFLOW_HOME")
     if override:
         return Path(override).expanduser().absolute()
     import platformdirs
 
     return Path(platformdirs.user_data_dir("amlflow", appauthor=False))
+
+
+def workspaces() -> Path:
+    """The user's named local workspaces, one folder each."""
+    return home() / "workspaces"
 
 
 def cache() -> Path:

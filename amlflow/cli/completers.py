@@ -1,0 +1,78 @@
+"""What the shell's TAB offers for the names that live in a workspace: asked of its files, fast and quiet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from amlflow.workspaces.base import Workspace
+
+_MOST = 50
+
+
+def complete_workspace(incomplete: str) -> list[str]:
+    from amlflow import config
+    from amlflow.workspaces import resolve
+
+    return _quietly(lambda: resolve.known_names(config.load(config.find())), incomplete)
+
+
+def complete_experiment(ctx: typer.Context, incomplete: str) -> list[str]:
+    return _quietly(lambda: [e.name for e in _workspace(ctx).list_experiments()], incomplete)
+
+
+def complete_model(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Model names; after `name:` its versions, after `name@` its aliases."""
+
+    def names() -> Iterable[str]:
+        workspace = _workspace(ctx)
+        name = incomplete.split(":")[0].split("@")[0]
+        if ":" in incomplete:
+            return [f"{name}:{version.version}" for version in workspace.list_model_versions(name)]
+        if "@" in incomplete:
+            return [f"{name}@{alias}" for alias in workspace.get_model(name).aliases]
+        return [model.name for model in workspace.list_models()]
+
+    return _quietly(names, incomplete)
+
+
+def complete_run(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Ids and names of the newest runs."""
+
+    def names() -> Iterable[str]:
+        from amlflow.workspaces.base import RunQuery
+
+        runs = _workspace(ctx).search_runs(RunQuery(limit=500, with_data=False))
+        return ["last", *(run.id for run in runs), *(run.name for run in runs)]
+
+    return _quietly(names, incomplete)
+
+
+def complete_endpoint(ctx: typer.Context, incomplete: str) -> list[str]:
+    def names() -> Iterable[str]:
+        folder = _workspace(ctx).state_folder() / "endpoints"
+        return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+    return _quietly(names, incomplete)
+
+
+def _workspace(ctx: typer.Context) -> Workspace:
+    from amlflow.cli.state import State
+
+    state = State()
+    context: typer.Context | None = ctx
+    while context is not None:
+        state.workspace_option = state.workspace_option or context.params.get("workspace_option") or ""
+        context = context.parent  # type: ignore[assignment]
+    return state.workspace
+
+
+def _quietly(names: Callable[[], Iterable[str]], incomplete: str) -> list[str]:
+    """A shell that asks for names must never see an error: it would land in the middle of the user's line."""
+    try:
+        return [name for name in names() if name.startswith(incomplete)][:_MOST]
+    except Exception:
+        return []

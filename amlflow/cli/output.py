@@ -1,0 +1,216 @@
+"""The one sink for results. stdout carries what a command found and nothing else."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from amlflow.errors import UsageError
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table: its heading, and what it shows of a record (a key, or a function of the record)."""
+
+    heading: str
+    value: str | Callable[[Record], Any]
+    right: bool = False
+    style: str = ""
+
+    def of(self, record: Record) -> str:
+        found = self.value(record) if callable(self.value) else record.get(self.value)
+        return text(found)
+
+
+class Output:
+    """Prints records as a table, tab-separated text, JSON or YAML. Without a format named, a terminal gets a table and
+    a pipe gets tab-separated text."""
+
+    def __init__(self, format: str = "", query: str = "", quiet: bool = False) -> None:
+        self.format = format or ("table" if sys.stdout.isatty() else "tsv")
+        self.query = query
+        self.quiet = quiet
+
+    def many(self, records: Sequence[Record], columns: Sequence[Column], identifier: str, empty: str = "") -> None:
+        """A list. `identifier` is the key that -q prints; `empty` is said on stderr when there is nothing."""
+        if self.query:
+            self._queried(list(records))
+        elif self.quiet:
+            _lines(text(record.get(identifier)) for record in records)
+        elif self.format in ("json", "yaml"):
+            self._dump(list(records))
+        elif not records:
+            if empty:
+                print(empty, file=sys.stderr)  # noqa: T201
+        elif self.format == "tsv":
+            _lines("\t".join(_one_line(column.of(record)) for column in columns) for record in records)
+        else:
+            print_table(
+                [[column.of(record) for column in columns] for record in records],
+                columns,
+            )
+
+    def one(self, record: Record, identifier: str, rows: Sequence[tuple[str, Any]] | None = None) -> None:
+        """One thing. `rows` are the name-value pairs for people; without them, those of the record."""
+        if self.query:
+            self._queried(dict(record))
+        elif self.quiet:
+            _lines([text(record.get(identifier))])
+        elif self.format in ("json", "yaml"):
+            self._dump(dict(record))
+        else:
+            pairs = [(name, text(value)) for name, value in (rows if rows is not None else record.items())]
+            if self.format == "tsv":
+                _lines(f"{_one_line(name)}\t{_one_line(value)}" for name, value in pairs)
+            else:
+                print_table(
+                    [[name, value] for name, value in pairs], [Column("", "", style="bold"), Column("", "")], False
+                )
+
+    def wants_document(self) -> bool:
+        """Whether the full record is asked for, rather than the rows for people."""
+        return bool(self.query) or self.format in ("json", "yaml")
+
+    def _dump(self, value: Any) -> None:
+        if self.format == "yaml":
+            import yaml
+
+            dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+            yaml.dump(
+                _plain(value), sys.stdout, Dumper=dumper, sort_keys=False, allow_unicode=True, default_flow_style=False
+            )
+        else:
+            sys.stdout.write(to_json(value, indent=2 if sys.stdout.isatty() else None) + "\n")
+
+    def _queried(self, value: Any) -> None:
+        import jmespath
+        from jmespath.exceptions import JMESPathError
+
+        try:
+            found = jmespath.search(self.query, _plain(value))
+        except JMESPathError as error:
+            reason = str(error).replace("\n", " ")
+            raise UsageError(
+                f"--query {self.query!r} is not a JMESPath expression: {reason}.", "See https://jmespath.org."
+            ) from error
+        if self.format in ("json", "yaml"):
+            self._dump(found)
+        elif isinstance(found, list):
+            _lines("\t".join(_one_line(text(cell)) for cell in _cells(item)) for item in found)
+        elif isinstance(found, dict):
+            _lines(f"{_one_line(str(name))}\t{_one_line(text(item))}" for name, item in found.items())
+        elif found is not None:
+            _lines([text(found)])
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Strict JSON: NaN and the infinities, which JSON has no number for, become strings, as in MLflow's REST API."""
+    try:
+        return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    except (ValueError, TypeError):
+        return json.dumps(_plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def print_table(rows: Sequence[Sequence[str]], columns: Sequence[Column], headings: bool = True) -> None:
+    """A table for a person's eyes; plain and as wide as it needs to be where stdout is not a terminal."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=headings, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(
+            column.heading, justify="right" if column.right else "left", style=column.style, overflow="fold"
+        )
+    for row in rows:
+        table.add_row(*(Text.from_ansi(cell) if "\x1b" in cell else Text(cell) for cell in row))
+    terminal = sys.stdout.isatty()
+    width = None if terminal or os.environ.get("COLUMNS") else 10_000
+    Console(width=width, no_color=True if os.environ.get("NO_COLOR") else None, highlight=False).print(table)
+
+
+def text(value: Any) -> str:
+    """A value as a person reads it."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return number(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}={text(item)}" for name, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(text(item) for item in value)
+    return str(value)
+
+
+def number(value: float) -> str:
+    """Six significant digits, which is more than two runs ever need to be told apart by eye."""
+    if math.isfinite(value) and value == int(value) and abs(value) < 1e15:
+        return str(int(value))
+    return f"{value:.6g}"
+
+
+def moment(epoch_ms: int | None) -> str:
+    """Local time, to the second; empty for none."""
+    if epoch_ms is None:
+        return ""
+    from datetime import datetime
+
+    return datetime.fromtimestamp(epoch_ms / 1000).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def duration(start_ms: int | None, end_ms: int | None) -> str:
+    if start_ms is None or end_ms is None:
+        return ""
+    seconds = max(0, end_ms - start_ms) / 1000
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"
+
+
+def size(count: int | None) -> str:
+    if count is None:
+        return ""
+    amount = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
+
+
+def _lines(lines: Iterable[str]) -> None:
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()
+
+
+def _one_line(value: str) -> str:
+    if "\t" in value or "\n" in value or "\r" in value:
+        return value.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
+    return value
+
+
+def _cells(item: Any) -> Sequence[Any]:
+    if isinstance(item, dict):
+        return list(item.values())
+    return item if isinstance(item, list) else [item]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
