@@ -35,7 +35,9 @@ def run(command: Any, argv: list[str]) -> int:
         return _report(_os_error(error), 1, argv)
     except Exception as error:
         about = f"{type(error).__name__}: {error}".rstrip(": ")
-        return _report(f"amlflow failed in a way it did not expect: {about}. Run it again with -v for details.", 1, argv)
+        return _report(
+            f"amlflow failed in a way it did not expect: {about}. Run it again with -v for details.", 1, argv
+        )
     return result if isinstance(result, int) else 0
 
 

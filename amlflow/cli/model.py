@@ -1,0 +1,108 @@
+"""`amlflow model`: the registered models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from amlflow.cli.completers import complete_model
+from amlflow.cli.framework import Command, noun
+from amlflow.cli.state import State
+
+app = noun("List, show, alias, download and delete registered models.")
+
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="NAME, NAME:VERSION or NAME@ALIAS.", autocompletion=complete_model)
+]
+
+
+@app.command("list", cls=Command)
+def list_(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="List its versions instead.", autocompletion=complete_model)] = "",
+) -> None:
+    """List the registered models, or one's versions."""
+    from amlflow.cli.records import MODEL_COLUMNS, VERSION_COLUMNS, model_record, version_record
+
+    state = State.of(ctx)
+    if name:
+        state.workspace.get_model(name)
+        versions = [version_record(version) for version in state.workspace.list_model_versions(name)]
+        state.out.many(versions, VERSION_COLUMNS, "model", "No versions.")
+        return
+    models = [model_record(model) for model in state.workspace.list_models()]
+    state.out.many(models, MODEL_COLUMNS, "name", "No registered models; `amlflow register` makes one.")
+
+
+@app.command(cls=Command)
+def show(ctx: typer.Context, model: ModelArgument) -> None:
+    """Show one version: where it came from, its aliases, tags and signature."""
+    from amlflow.cli.records import version_record
+    from amlflow.services import references, registry
+
+    state = State.of(ctx)
+    version = references.find_version(state.workspace, model)
+    record = version_record(version)
+    mlmodel = registry.read_mlmodel(state.workspace.fetch(version.location))
+    record["flavors"] = list(mlmodel["flavors"])
+    record["signature"] = mlmodel.get("signature")
+    state.out.one(record, "model")
+
+
+@app.command(cls=Command)
+def alias(
+    ctx: typer.Context,
+    model: ModelArgument,
+    alias: Annotated[str, typer.Argument(help="The alias, such as champion.")],
+    delete: Annotated[bool, typer.Option("--delete", help="Take the alias away.")] = False,
+) -> None:
+    """Let an alias mean this version: amlflow model alias wine:3 champion"""
+    from amlflow.cli.records import VERSION_COLUMNS, version_record
+    from amlflow.services import registry
+
+    state = State.of(ctx)
+    if delete:
+        name = model.split(":")[0].split("@")[0]
+        registry.delete_alias(state.workspace, name, alias)
+        state.note(f"{name}@{alias} is gone.")
+        return
+    record = version_record(registry.set_alias(state.workspace, model, alias))
+    state.out.one(record, "model", [(column.heading.lower(), column.of(record)) for column in VERSION_COLUMNS])
+
+
+@app.command(cls=Command)
+def download(
+    ctx: typer.Context,
+    model: ModelArgument,
+    to: Annotated[Path, typer.Option("--to", help="The folder to write; new or empty.", file_okay=False)],
+) -> None:
+    """Download a model's folder."""
+    from amlflow.services import registry
+
+    state = State.of(ctx)
+    written = registry.download(state.workspace, model, to)
+    state.out.one({"path": str(written)}, "path")
+
+
+@app.command(cls=Command)
+def delete(
+    ctx: typer.Context,
+    model: ModelArgument,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete a version (NAME:VERSION), or a model with all its versions (NAME)."""
+    import sys
+
+    from amlflow.errors import UsageError
+    from amlflow.services import registry
+
+    state = State.of(ctx)
+    if ":" not in model and "@" not in model and not yes:
+        if not sys.stdin.isatty():
+            raise UsageError(
+                f"This deletes {model!r} with all its versions.", "Add --yes to do it without being asked."
+            )
+        typer.confirm(f"Delete {model!r} with all its versions?", abort=True, err=True)
+    state.note(f"Deleted {registry.delete(state.workspace, model)}.")

@@ -1,0 +1,1 @@
+"""Renderings of a comparison for a terminal and for a pull request."""

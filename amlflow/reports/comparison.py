@@ -1,0 +1,186 @@
+"""A comparison of runs, and its cells as text: for a terminal, a pipe and a pull request.
+
+Few runs stand in columns, with a row for each metric and parameter; more of them stand in rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from amlflow.reports.sparkline import sparkline
+from amlflow.workspaces.base import MetricPoint, Run
+
+Direction = Literal["higher", "lower", "unknown"]
+
+MOST_IN_COLUMNS = 4
+METRICS_IN_ROWS = 6
+PARAMS_IN_ROWS = 4
+BEST = "★"
+
+
+@dataclass(frozen=True, slots=True)
+class MetricRow:
+    """One metric over the runs, in their order; None where a run lacks it. `best` holds the positions of the best value,
+    empty where the direction is unknown or all are equal. `deltas` are against the baseline."""
+
+    key: str
+    direction: Direction
+    values: Sequence[float | None]
+    best: frozenset[int]
+    deltas: Sequence[float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class ParamRow:
+    key: str
+    values: Sequence[str | None]
+    differs: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """`metrics` in the order asked for, else the sorted-by metric first; `params` with the differing ones first."""
+
+    runs: Sequence[Run]
+    metrics: Sequence[MetricRow]
+    params: Sequence[ParamRow]
+    baseline: Run | None = None
+    histories: Mapping[str, Mapping[str, Sequence[MetricPoint]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Text cells under headings; `right` holds the positions of the columns of numbers, `left_out` what did not fit."""
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    right: frozenset[int]
+    left_out: str = ""
+
+
+def grid(comparison: Comparison, number: Callable[[float], str], everything: bool = False) -> Grid:
+    """The cells that people see. `number` writes a metric's value; `everything` keeps every column, however wide."""
+    if len(comparison.runs) <= MOST_IN_COLUMNS:
+        return _runs_in_columns(comparison, number)
+    return _runs_in_rows(comparison, number, everything)
+
+
+def markdown(table: Grid) -> str:
+    """A GitHub-flavoured table; cells cannot break out of it."""
+    head = "| " + " | ".join(_escaped(cell) or " " for cell in table.headings) + " |"
+    rule = "| " + " | ".join("---:" if index in table.right else "---" for index in range(len(table.headings))) + " |"
+    body = ["| " + " | ".join(_escaped(cell) for cell in row) + " |" for row in table.rows]
+    note = ["", f"_{_escaped(table.left_out)}_"] if table.left_out else []
+    return "\n".join([head, rule, *body, *note]) + "\n"
+
+
+def document(comparison: Comparison) -> dict[str, Any]:
+    """The full record, for JSON and YAML."""
+    return {
+        "baseline": comparison.baseline.id if comparison.baseline else None,
+        "runs": [
+            {
+                "run_id": run.id,
+                "name": run.name,
+                "experiment": run.experiment_name,
+                "status": run.status,
+                "start_time_ms": run.start_time_ms,
+                "end_time_ms": run.end_time_ms,
+                "metrics": {row.key: row.values[i] for row in comparison.metrics if row.values[i] is not None},
+                "params": {row.key: row.values[i] for row in comparison.params if row.values[i] is not None},
+                **_history_of(comparison, run),
+            }
+            for i, run in enumerate(comparison.runs)
+        ],
+        "metrics": [
+            {
+                "key": row.key,
+                "direction": row.direction,
+                "best": [comparison.runs[index].id for index in sorted(row.best)],
+                **({"deltas": list(row.deltas)} if comparison.baseline else {}),
+            }
+            for row in comparison.metrics
+        ],
+        "params": [{"key": row.key, "differs": row.differs} for row in comparison.params],
+    }
+
+
+def _runs_in_columns(comparison: Comparison, number: Callable[[float], str]) -> Grid:
+    rows: list[list[str]] = [["status", *(run.status for run in comparison.runs)]]
+    for param in comparison.params:
+        mark = "≠ " if param.differs and len(comparison.runs) > 1 else ""
+        rows.append([f"{mark}{param.key}", *(value if value is not None else "-" for value in param.values)])
+    for metric in comparison.metrics:
+        cells = [_cell(comparison, metric, index, number) for index in range(len(comparison.runs))]
+        rows.append([_metric_heading(metric), *cells])
+    right = frozenset(range(1, len(comparison.runs) + 1))
+    return Grid(["", *(_run_heading(comparison, run) for run in comparison.runs)], rows, right)
+
+
+def _runs_in_rows(comparison: Comparison, number: Callable[[float], str], everything: bool) -> Grid:
+    metrics = comparison.metrics if everything else comparison.metrics[:METRICS_IN_ROWS]
+    differing = [param for param in comparison.params if param.differs]
+    params = comparison.params if everything else differing[:PARAMS_IN_ROWS]
+    headings = ["RUN", "NAME", *(_metric_heading(metric) for metric in metrics), *(param.key for param in params)]
+    rows = [
+        [
+            run.id[:8],
+            _run_heading(comparison, run),
+            *(_cell(comparison, metric, index, number) for metric in metrics),
+            *(param.values[index] or "-" for param in params),
+        ]
+        for index, run in enumerate(comparison.runs)
+    ]
+    left = []
+    if len(metrics) < len(comparison.metrics):
+        left.append(f"{len(comparison.metrics) - len(metrics)} more metrics")
+    if len(params) < len(differing):
+        left.append(f"{len(differing) - len(params)} more differing parameters")
+    note = f"{' and '.join(left)}: name them with --metric and --param, or use -o json." if left else ""
+    return Grid(headings, rows, frozenset(range(2, 2 + len(metrics))), note)
+
+
+def _cell(comparison: Comparison, metric: MetricRow, index: int, number: Callable[[float], str]) -> str:
+    value = metric.values[index]
+    if value is None:
+        return "-"
+    run, parts = comparison.runs[index], [number(value)]
+    delta = metric.deltas[index]
+    if delta is not None and comparison.baseline is not None and run.id != comparison.baseline.id:
+        parts.append(f"({'+' if delta >= 0 else '-'}{number(abs(delta))})")
+    if index in metric.best:
+        parts.append(BEST)
+    points = comparison.histories.get(run.id, {}).get(metric.key, ())
+    line = sparkline([point.value for point in points])
+    return " ".join([line, *parts] if line else parts)
+
+
+def _metric_heading(metric: MetricRow) -> str:
+    return metric.key + {"lower": " ↓", "higher": " ↑", "unknown": ""}[metric.direction]
+
+
+def _run_heading(comparison: Comparison, run: Run) -> str:
+    base = comparison.baseline is not None and run.id == comparison.baseline.id
+    return f"{run.name} (baseline)" if base else run.name
+
+
+def _history_of(comparison: Comparison, run: Run) -> dict[str, Any]:
+    lines = comparison.histories.get(run.id)
+    if not lines:
+        return {}
+    return {
+        "histories": {
+            key: {
+                "steps": [point.step for point in points],
+                "values": [point.value for point in points],
+                "timestamps_ms": [point.timestamp_ms for point in points],
+            }
+            for key, points in lines.items()
+        }
+    }
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\r", " ").replace("\n", " ")

@@ -1,0 +1,194 @@
+"""From what a user types to the run or model that is meant."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from amlflow.errors import NotFound, UsageError
+from amlflow.workspaces.base import LoggedModel, ModelVersion, Run, RunQuery, Workspace
+
+RUN_VARIABLE = "AMLFLOW_RUN"
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """A model that was found. `label` is how to call it in a message; `uri` what MLflow calls it; `location` the folder
+    or URI of its MLmodel file; `version` is set where it is a registered one."""
+
+    label: str
+    uri: str
+    location: str
+    run_id: str = ""
+    version: ModelVersion | None = None
+
+
+def find_run(workspace: Workspace, asked: str = "", experiment: str = "") -> Run:
+    """The run that is meant by an id, a unique prefix of one, a name, `last`, `best:METRIC` (`best:-METRIC` for the
+    lowest) or a registered model (`wine:3`: the run that made it). Nothing asked means `$AMLFLOW_RUN`, else `last`.
+
+    Raises `NotFound` for no such run, `UsageError` where several fit."""
+    asked = asked or os.environ.get(RUN_VARIABLE, "") or "last"
+    if _RUN_ID.fullmatch(asked):
+        return workspace.get_run(asked)
+    if asked == "last":
+        return _first(
+            workspace, RunQuery(experiment_ids=_ids(workspace, experiment), limit=1), "No run yet", experiment
+        )
+    if asked.startswith("best:"):
+        return _best(workspace, asked, experiment)
+    if asked.startswith("runs:/"):
+        return find_run(workspace, asked.removeprefix("runs:/").split("/")[0], experiment)
+    found = workspace.find_run_ids(asked)
+    if len(found) == 1:
+        return workspace.get_run(found[0])
+    if found:
+        shown = ", ".join(found[:_SHOWN]) + (", …" if len(found) > _SHOWN else "")
+        raise UsageError(f"{asked!r} fits {len(found)} runs or more: {shown}.", "Give more of the id.")
+    name, _, version = asked.partition("@" if "@" in asked else ":")
+    if version or any(model.name == asked for model in workspace.list_models()):
+        made_by = find_version(workspace, asked).run_id
+        if not made_by:
+            raise NotFound(f"The model {asked!r} was registered from a folder: no run made it.")
+        return workspace.get_run(made_by)
+    recent = workspace.search_runs(RunQuery(limit=200, with_data=False))
+    known = [name for run in recent for name in (run.name, run.id[:8])]
+    raise NotFound(
+        f"There is no run {asked!r} in workspace {workspace.name!r}.",
+        "`amlflow run list` shows them.",
+        name=asked,
+        known=known,
+    )
+
+
+def find_version(workspace: Workspace, asked: str) -> ModelVersion:
+    """The registered version that is meant by `wine:3`, `wine@champion`, `wine` (the latest) or `models:/…`. Raises
+    `NotFound`, naming the versions or aliases that exist."""
+    name, alias, version = _split_model(asked.removeprefix("models:/"))
+    model = workspace.get_model(name)
+    if alias:
+        if alias not in model.aliases:
+            raise NotFound(
+                f"The model {name!r} has no alias {alias!r}.",
+                f"It has {', '.join(model.aliases) or 'none'}; `amlflow model alias {name}:VERSION {alias}` sets it.",
+                name=alias,
+                known=model.aliases,
+            )
+        version = model.aliases[alias]
+    elif version in ("", "latest"):
+        if not model.latest_version:
+            raise NotFound(f"The model {name!r} has no version yet.", "`amlflow register` makes one.")
+        version = model.latest_version
+    try:
+        return workspace.get_model_version(name, version)
+    except NotFound as error:
+        versions = [item.version for item in workspace.list_model_versions(name)]
+        shown = ", ".join(versions[:_SHOWN]) + (", …" if len(versions) > _SHOWN else "")
+        raise NotFound(f"The model {name!r} has no version {version!r}; it has {shown or 'none'}.") from error
+
+
+def find_model(workspace: Workspace, asked: str) -> ModelSource:
+    """Any model: a registered one, `runs:/ID/NAME`, `models:/m-…` or a folder with an MLmodel file."""
+    if asked.startswith("runs:/"):
+        return _of_run_uri(workspace, asked)
+    if asked.startswith("models:/m-"):
+        location = str(workspace.fetch(asked))
+        return ModelSource(asked.removeprefix("models:/"), asked, location)
+    path = Path(asked).expanduser()
+    looks_like_path = asked.startswith((".", "/", "~")) or os.sep in asked and not asked.startswith("models:")
+    if looks_like_path or (path / "MLmodel").is_file():
+        return _of_folder(path)
+    version = find_version(workspace, asked)
+    label = f"{version.name}:{version.version}"
+    return ModelSource(label, f"models:/{version.name}/{version.version}", version.location, version.run_id, version)
+
+
+def only_model(workspace: Workspace, run: Run) -> LoggedModel:
+    """The model of a run that has one. Raises `NotFound` for none, `UsageError` for several."""
+    models = workspace.logged_models(run.id)
+    if len(models) == 1:
+        return models[0]
+    if not models:
+        raise NotFound(
+            f"Run {run.name!r} ({run.id}) has no model.",
+            "Log one in the program with `mlflow.FLAVOR.log_model(model, name='model')`, or choose another run.",
+        )
+    names = ", ".join(f"runs:/{run.id}/{model.name}" for model in models)
+    raise UsageError(f"Run {run.name!r} has {len(models)} models.", f"Name one: {names}.")
+
+
+def _of_run_uri(workspace: Workspace, asked: str) -> ModelSource:
+    reference, _, name = asked.removeprefix("runs:/").partition("/")
+    run = find_run(workspace, reference)
+    if not name:
+        model = only_model(workspace, run)
+    else:
+        models = {model.name: model for model in workspace.logged_models(run.id)}
+        if name not in models:
+            raise NotFound(
+                f"Run {run.name!r} ({run.id}) has no model {name!r}.",
+                f"It has {', '.join(models) or 'none'}.",
+                name=name,
+                known=models,
+            )
+        model = models[name]
+    return ModelSource(f"runs:/{run.id}/{model.name}", f"runs:/{run.id}/{model.name}", model.location, run.id)
+
+
+def _of_folder(path: Path) -> ModelSource:
+    folder = path.absolute()
+    if not folder.is_dir():
+        raise NotFound(f"There is no folder {str(path)!r}.", "Give a model's folder, name, or runs:/ID/NAME.")
+    if not (folder / "MLmodel").is_file():
+        raise NotFound(
+            f"The folder {str(path)!r} is not an MLflow model: it has no MLmodel file.",
+            "Save one with `mlflow.FLAVOR.save_model(model, path)`.",
+        )
+    return ModelSource(str(path), str(folder), str(folder))
+
+
+def _split_model(text: str) -> tuple[str, str, str]:
+    if "@" in text:
+        name, alias = text.rsplit("@", 1)
+        return name, alias, ""
+    for separator in ("/", ":"):
+        if separator in text:
+            name, version = text.rsplit(separator, 1)
+            return name, "", version
+    return text, "", ""
+
+
+def _best(workspace: Workspace, asked: str, experiment: str) -> Run:
+    metric = asked.removeprefix("best:")
+    ascending = metric.startswith("-")
+    metric = metric.removeprefix("-")
+    if not metric:
+        raise UsageError("'best:' names no metric.", "Write best:accuracy, or best:-rmse for the lowest.")
+    ids = _ids(workspace, experiment)
+    query = RunQuery(experiment_ids=ids, order_by=f"metrics.`{metric}`", descending=not ascending, limit=1)
+    best = _first(workspace, query, f"No run with the metric {metric!r}", experiment)
+    if metric not in best.metrics:
+        known = {key for run in workspace.search_runs(RunQuery(experiment_ids=ids, limit=50)) for key in run.metrics}
+        raise NotFound(
+            f"No run has the metric {metric!r}.",
+            f"Known metrics: {', '.join(sorted(known)[:20]) or 'none'}.",
+            name=metric,
+            known=known,
+        )
+    return best
+
+
+def _ids(workspace: Workspace, experiment: str) -> list[str]:
+    return [workspace.find_experiment(experiment).id] if experiment else []
+
+
+def _first(workspace: Workspace, query: RunQuery, what: str, experiment: str) -> Run:
+    runs = workspace.search_runs(query)
+    if not runs:
+        where = f"experiment {experiment!r}" if experiment else f"workspace {workspace.name!r}"
+        raise NotFound(f"{what} in {where}.", "`amlflow track` and `amlflow run-project` make runs.")
+    return runs[0]
