@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from amlflow.cli.coercion import lighten
 from amlflow.cli.completers import complete_workspace
 from amlflow.cli.state import State
 from amlflow.config import OUTPUT_FORMATS
@@ -37,6 +38,9 @@ class Command(TyperCommand):
         super().__init__(*args, **kwargs)
         taken = {option for param in self.params for option in param.opts}
         self.params = [*self.params, *(o for o in global_options() if not taken.intersection(o.opts))]
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return lighten(super().get_params(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not ctx.resilient_parsing:
@@ -74,11 +78,29 @@ class Command(TyperCommand):
         return {known[key]: value for key, value in body.items()}
 
 
-class LazyGroup(TyperGroup):
+class Group(TyperGroup):
+    """A noun."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return lighten(super().get_params(ctx))
+
+
+class LazyGroup(Group):
     """The root: it knows each command's name and one line of help, and imports the command's file when called."""
 
     entries: Sequence[Entry] = ()
     listing = False
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not ctx.resilient_parsing or any(argument.startswith("-") for argument in args[:1]):
+            return super().parse_args(ctx, args)
+        # A shell that asks for a command's name pays for every import: Typer's value parsing alone takes as long as
+        # all else, and there is no option here to parse.
+        params, self.params, self.add_help_option = self.params, [], False
+        try:
+            return super().parse_args(ctx, args)
+        finally:
+            self.params, self.add_help_option = params, True
 
     def list_commands(self, ctx: Any) -> list[str]:
         return [entry.name for entry in self.entries]
@@ -120,7 +142,7 @@ class LazyGroup(TyperGroup):
 
 def noun(help: str) -> typer.Typer:
     """The Typer app of a noun: a group of commands such as `run list`."""
-    app = typer.Typer(help=help, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
+    app = typer.Typer(cls=Group, help=help, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
 
     @app.callback()
     def group() -> None:

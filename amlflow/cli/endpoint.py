@@ -1,0 +1,146 @@
+"""`amlflow endpoint`: the web services that run."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from amlflow.cli.completers import complete_endpoint
+from amlflow.cli.framework import Command, noun
+from amlflow.cli.output import Column, moment, to_json
+from amlflow.cli.state import State
+from amlflow.targets.base import Endpoint, Plan
+
+app = noun("List, show, call, follow and delete web services.")
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", autocompletion=complete_endpoint)]
+
+_COLUMNS = (
+    Column("ENDPOINT", "name", style="cyan"),
+    Column("TARGET", "target"),
+    Column("STATE", "state"),
+    Column("MODEL", "model"),
+    Column("URL", "scoring_url"),
+    Column("SINCE", lambda r: moment(r["started_ms"])),
+)
+
+
+@app.command("list", cls=Command)
+def list_(ctx: typer.Context) -> None:
+    """List the endpoints."""
+    from amlflow.services import deployment
+
+    state = State.of(ctx)
+    records = [endpoint_record(endpoint) for endpoint in deployment.endpoints(state.workspace)]
+    state.out.many(records, _COLUMNS, "name", "No endpoints; `amlflow deploy MODEL` makes one.")
+
+
+@app.command(cls=Command)
+def show(ctx: typer.Context, name: NameArgument) -> None:
+    """Show one endpoint: state, address, model, log file."""
+    from amlflow.services import deployment
+
+    state = State.of(ctx)
+    _, endpoint = deployment.find_endpoint(state.workspace, name)
+    print_endpoint(state, endpoint_record(endpoint))
+
+
+@app.command(cls=Command)
+def invoke(
+    ctx: typer.Context,
+    name: NameArgument,
+    file: Annotated[str, typer.Argument(help="A .json or .csv file; - for stdin.")] = "",
+    example: Annotated[bool, typer.Option("--example", help="Send the model's own input example.")] = False,
+) -> None:
+    """Ask an endpoint for predictions; prints its JSON answer.
+
+    Takes any MLflow payload (dataframe_split, dataframe_records, inputs, instances), Azure ML's input_data, a bare list of
+    records or rows, and CSV with a heading row.
+    """
+    from amlflow.errors import UsageError
+    from amlflow.services import deployment
+
+    state = State.of(ctx)
+    if example == bool(file):
+        raise UsageError(
+            "There is nothing to send." if not file else "A file and --example exclude each other.",
+            f"Try `amlflow endpoint invoke {name} data.json`, or --example for the model's input example.",
+        )
+    if example:
+        body, content_type = deployment.example_payload(state.workspace, name), "application/json"
+    else:
+        body, content_type = deployment.read_payload(file, sys.stdin.buffer.read)
+    answer = deployment.invoke(state.workspace, name, body, content_type)
+    if state.out.wants_document():
+        state.out.one(answer if isinstance(answer, dict) else {"predictions": answer}, "predictions")
+    else:
+        sys.stdout.write(to_json(answer) + "\n")
+
+
+@app.command(cls=Command)
+def logs(
+    ctx: typer.Context,
+    name: NameArgument,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as lines come, until Ctrl-C.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="So many of the last lines.")] = 100,
+) -> None:
+    """Print an endpoint's log."""
+    from amlflow.services import deployment
+
+    for line in deployment.logs(State.of(ctx).workspace, name, follow, lines):
+        sys.stdout.write(line.rstrip("\n") + "\n")
+        sys.stdout.flush()
+
+
+@app.command(cls=Command)
+def keys(
+    ctx: typer.Context,
+    name: NameArgument,
+    rotate: Annotated[bool, typer.Option("--rotate", help="Make a new key; the old one stops working.")] = False,
+) -> None:
+    """Print the key that requests must carry: Authorization: Bearer KEY."""
+    from amlflow.services import deployment
+
+    state = State.of(ctx)
+    found = deployment.keys(state.workspace, name, rotate)
+    state.out.one({"primary": found[0]}, "primary", [("primary", found[0])])
+
+
+@app.command(cls=Command)
+def delete(ctx: typer.Context, name: NameArgument) -> None:
+    """Stop an endpoint and remove it."""
+    from amlflow.services import deployment
+
+    state = State.of(ctx)
+    deployment.delete(state.workspace, name)
+    state.note(f"Endpoint {name} is gone.")
+
+
+def endpoint_record(endpoint: Endpoint) -> dict[str, Any]:
+    return {
+        "name": endpoint.name,
+        "target": endpoint.target,
+        "state": endpoint.state,
+        "model": endpoint.model,
+        "url": endpoint.url,
+        "scoring_url": endpoint.scoring_url,
+        "port": endpoint.port,
+        "pid": endpoint.pid,
+        "started_ms": endpoint.started_ms,
+        "log_file": endpoint.log_file,
+    }
+
+
+def plan_record(plan: Plan) -> dict[str, Any]:
+    return {
+        "endpoint": plan.endpoint,
+        "target": plan.target,
+        "steps": [{"action": step.action, "what": step.what, "detail": step.detail} for step in plan.steps],
+    }
+
+
+def print_endpoint(state: State, record: dict[str, Any]) -> None:
+    rows = [(key, moment(value) if key == "started_ms" else value) for key, value in record.items()]
+    state.out.one(record, "name", [(key.removesuffix("_ms"), value) for key, value in rows])
