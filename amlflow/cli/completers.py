@@ -51,6 +51,14 @@ def complete_run(ctx: typer.Context, incomplete: str) -> list[str]:
     return _quietly(names, incomplete)
 
 
+def complete_job(ctx: typer.Context, incomplete: str) -> list[str]:
+    def names() -> Iterable[str]:
+        folder = _workspace(ctx).state_folder() / "jobs"
+        return ["last", *sorted(entry.name for entry in folder.iterdir())]
+
+    return _quietly(names, incomplete)
+
+
 def complete_endpoint(ctx: typer.Context, incomplete: str) -> list[str]:
     def names() -> Iterable[str]:
         folder = _workspace(ctx).state_folder() / "endpoints"

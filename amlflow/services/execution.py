@@ -21,7 +21,8 @@ _SHIM = Path(__file__).parent / "shim"
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to run, and how it is watched. `env` is laid over the environment of amlflow itself."""
+    """What to run, and how it is watched. `env` is laid over the environment of amlflow itself. `one_log` keeps stdout and
+    stderr in one file, in the order of writing."""
 
     command: Sequence[str]
     cwd: Path | None = None
@@ -29,6 +30,7 @@ class Program:
     autolog: bool = False
     system_metrics: bool = False
     capture: bool = True
+    one_log: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +102,20 @@ def _watched(
             program.command,
             cwd=program.cwd,
             env=child_environment(workspace, run, program),
-            stdout_log=spool / "stdout.log" if program.capture else None,
-            stderr_log=spool / "stderr.log" if program.capture else None,
+            stdout_log=_log(spool, program, "stdout"),
+            stderr_log=_log(spool, program, "stderr"),
             show=show,
             interrupts=interrupts,
         )
     finally:
         if sampler is not None:
             sampler.stop()
+
+
+def _log(spool: Path, program: Program, stream: str) -> Path | None:
+    if not program.capture:
+        return None
+    return spool / ("output.log" if program.one_log else f"{stream}.log")
 
 
 def _keep_output(workspace: Workspace, run: Run, spool: Path) -> None:

@@ -41,9 +41,7 @@ def listing(config: Config, current: Resolved) -> list[dict[str, Any]]:
     for name, spec, source in sorted(found, key=lambda item: item[0] != current.asked):
         here = spec == current.spec and not marked
         marked = marked or here
-        records.append(
-            {"name": name, "kind": _kind(spec), "where": _where(spec), "source": source, "current": here}
-        )
+        records.append({"name": name, "kind": _kind(spec), "where": _where(spec), "source": source, "current": here})
     return sorted(records, key=lambda record: str(record["name"]))
 
 

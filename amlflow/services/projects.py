@@ -1,0 +1,214 @@
+"""MLflow Projects: fetch one, plan its command and environment, run it here as a tracked run."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from amlflow.environments import build, spec
+from amlflow.environments.spec import EnvironmentSpec
+from amlflow.errors import AmlflowError, NotFound, UsageError
+from amlflow.mlproject import command as commands
+from amlflow.mlproject import file as project_files
+from amlflow.mlproject import source as sources
+from amlflow.mlproject.file import Project
+from amlflow.mlproject.source import ProjectSource
+from amlflow.services import execution, tracking
+from amlflow.workspaces.base import Run, Workspace
+
+EnvManager = Literal["", "uv", "local", "conda"]
+ENV_MANAGERS = ("uv", "local", "conda")
+DIFF_ARTIFACT = "source"
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectRequest:
+    """`uri` is a folder, a Git URL or `URL#subdir`; `version` a branch, tag or commit of it. `env_manager` is empty for
+    the one that the project's files call for."""
+
+    uri: str
+    entry_point: str = "main"
+    version: str = ""
+    params: Mapping[str, str] = field(default_factory=dict)
+    env_manager: str = ""
+    experiment: str = ""
+    run_name: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    system_metrics: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectPlan:
+    """What running the project will do. `shell_line` is what the shell gets, every value quoted in it."""
+
+    request: ProjectRequest
+    source: ProjectSource
+    project: Project
+    shell_line: str
+    params: Mapping[str, str]
+    manager: str
+    environment: EnvironmentSpec | None
+    experiment: str
+
+
+def plan(request: ProjectRequest, storage: Path | None = None) -> ProjectPlan:
+    """Fetch the project and work out its command; nothing is run. Raises `UsageError` or `NotFound` for whatever the
+    project or the parameters have wrong. `storage` is where `path` parameters that are URIs are downloaded."""
+    if request.env_manager and request.env_manager not in ENV_MANAGERS:
+        raise UsageError(
+            f"There is no environment manager {request.env_manager!r}.", f"It is one of {', '.join(ENV_MANAGERS)}."
+        )
+    source = sources.fetch(request.uri, request.version)
+    project = project_files.load(source.project_folder)
+    entry_point = project.entry_point(request.entry_point)
+    line, params = commands.shell_line(entry_point, request.params, storage)
+    manager, environment = _environment(project, request.env_manager)
+    experiment = tracking.experiment_name(request.experiment)
+    return ProjectPlan(request, source, project, line, params, manager, environment, experiment)
+
+
+def run(
+    workspace: Workspace,
+    request: ProjectRequest,
+    report: Callable[[str], None],
+    announce: Callable[[Run], None],
+) -> execution.Finished:
+    """Run the project to its end. The environment is made before the run, so that one that cannot be made leaves no
+    run behind."""
+    with tempfile.TemporaryDirectory(prefix="amlflow-") as storage:
+        planned = plan(request, Path(storage))
+        program = prepare(planned, report)
+        make_run = _run_maker(workspace, planned)
+        return execution.execute(workspace, program, make_run, announce=announce)
+
+
+def prepare(planned: ProjectPlan, report: Callable[[str], None]) -> execution.Program:
+    """The program to start: its environment made, or found in the cache."""
+    variables: dict[str, str] = {}
+    if planned.environment is not None:
+        made = build.ensure(planned.environment, "conda" if planned.manager == "conda" else "uv", report)
+        variables = made.variables()
+    elif planned.manager == "local":
+        variables = build.ensure(EnvironmentSpec(source=""), "local").variables()
+    return execution.Program(
+        _shell(planned.shell_line),
+        cwd=planned.source.project_folder,
+        env=variables,
+        system_metrics=planned.request.system_metrics,
+    )
+
+
+def make_run(workspace: Workspace, planned: ProjectPlan) -> Run:
+    return _run_maker(workspace, planned)()
+
+
+def describe(planned: ProjectPlan) -> dict[str, Any]:
+    """The plan as a record, for --dry-run."""
+    environment = planned.environment
+    return {
+        "project": planned.source.uri,
+        "folder": str(planned.source.project_folder),
+        "commit": planned.source.commit,
+        "dirty": planned.source.dirty,
+        "entry_point": planned.request.entry_point,
+        "command": planned.shell_line,
+        "params": dict(planned.params),
+        "env_manager": planned.manager,
+        "environment": None
+        if environment is None
+        else {
+            "source": environment.source,
+            "python": environment.python,
+            "requirements": list(environment.requirements),
+            "digest": environment.digest(),
+        },
+        "experiment": planned.experiment,
+    }
+
+
+def _run_maker(workspace: Workspace, planned: ProjectPlan) -> Callable[[], Run]:
+    experiment = workspace.ensure_experiment(planned.experiment)
+
+    def make() -> Run:
+        run_tags = {
+            **commands.tags(planned.source, planned.request.entry_point, planned.manager),
+            "mlflow.user": tracking.user_name(),
+            **execution.parent_tag(workspace),
+            **planned.request.tags,
+        }
+        run = workspace.create_run(experiment.id, planned.request.run_name, run_tags, planned.params)
+        _keep_diff(workspace, run, planned.source)
+        return run
+
+    return make
+
+
+def _keep_diff(workspace: Workspace, run: Run, source: ProjectSource) -> None:
+    """A commit alone would not bring back a program that was changed since: keep what changed."""
+    if not source.dirty:
+        return
+    diff = sources.dirty_diff(source.project_folder)
+    if diff:
+        with tempfile.TemporaryDirectory(prefix="amlflow-") as folder:
+            file = Path(folder) / "uncommitted.diff"
+            file.write_text(diff, encoding="utf-8")
+            workspace.log_artifact(run.id, file, DIFF_ARTIFACT)
+        workspace.log_batch(run.id, tags={"mlflow.source.git.dirty": "true"})
+
+
+def _environment(project: Project, asked: str) -> tuple[str, EnvironmentSpec | None]:
+    if project.docker_env is not None and asked != "local":
+        raise _no_docker(project)
+    if asked == "local" or (project.python_env is None and project.conda_env is None):
+        return "local", None
+    if project.python_env is not None:
+        if asked == "conda":
+            raise UsageError(
+                f"{project.python_env} is a python_env file, from which conda makes nothing.",
+                "Leave out --env-manager.",
+            )
+        return "uv", spec.from_python_env(project.python_env)
+    assert project.conda_env is not None
+    environment = spec.from_conda(project.conda_env)
+    if asked == "conda":
+        return "conda", _with_conda(environment, project.conda_env)
+    if environment.conda_file is not None:
+        if asked == "uv":
+            raise UsageError(
+                f"{project.conda_env} needs packages that only conda has, so uv cannot make its environment.",
+                "Use --env-manager conda.",
+            )
+        return "conda", environment
+    return "uv", environment
+
+
+def _with_conda(environment: EnvironmentSpec, file: Path) -> EnvironmentSpec:
+    from dataclasses import replace
+
+    return replace(environment, conda_file=file)
+
+
+def _no_docker(project: Project) -> AmlflowError:
+    engine = shutil.which("docker") or shutil.which("podman")
+    image = (project.docker_env or {}).get("image", "")
+    reason = (
+        "amlflow does not run projects in containers" if engine else "no container engine (docker, podman) is installed"
+    )
+    return AmlflowError(
+        f"The project asks for the Docker image {image!r} (docker_env in {project.source_file}), and {reason}.",
+        "Run it in the environment at hand with `--env-manager local`, or give the project a python_env.yaml.",
+    )
+
+
+def _shell(line: str) -> Sequence[str]:
+    if sys.platform == "win32":
+        return ["cmd", "/c", line]
+    shell = shutil.which("bash") or shutil.which("sh")
+    if shell is None:
+        raise NotFound("There is neither bash nor sh on this machine to run the entry point's command with.")
+    return [shell, "-c", line]
