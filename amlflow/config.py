@@ -86,7 +86,7 @@ def load(path: Path | None) -> Config:
         raise AmlflowError(f"{path} cannot be read: {error.strerror}.") from error
     if content is None:
         return Config(path=path)
-    _check_mapping(path, content, "the file", _TOP_KEYS, _lines(node))
+    _check_mapping(path, content, "the file", _TOP_KEYS, _lines(node) if isinstance(content, dict) else {})
     profiles = content.get("profiles") or {}
     _check_mapping(path, profiles, "'profiles'", None, {})
     return Config(
@@ -132,7 +132,7 @@ def _mapping(path: Path, content: Mapping[str, Any], key: str) -> Mapping[str, A
 
 def _check_mapping(path: Path, value: Any, what: str, known: tuple[str, ...] | None, lines: Mapping[str, int]) -> None:
     if not isinstance(value, dict):
-        raise UsageError(f"{what} in {path} must be a mapping of names to values, not {value!r}.".capitalize())
+        raise UsageError(f"In {path}, {what} must be a mapping of names to values, not {value!r}.")
     for key in value:
         if known is not None and key not in known:
             line = f" line {lines[str(key)]}" if str(key) in lines else ""

@@ -37,10 +37,8 @@ class NotFound(AmlflowError):
     exit_code = 3
 
     def __init__(self, message: str, mend: str = "", *, name: str = "", known: Iterable[str] = ()) -> None:
-        super().__init__(message, mend)
         near = nearest(name, known)
-        if near:
-            self.message = f"{message} Did you mean {near}?"
+        super().__init__(f"{message} Did you mean {near}?" if near else message, mend)
 
 
 class NotAllowed(AmlflowError):

@@ -1,0 +1,1 @@
+complete --command amlflow --no-files --arguments "(env _AMLFLOW_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) amlflow)" --condition "env _AMLFLOW_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) amlflow"
