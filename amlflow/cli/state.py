@@ -57,7 +57,7 @@ class State:
     def workspace(self) -> Workspace:
         from amlflow.workspaces import resolve
 
-        return resolve.open_workspace(self.resolved)
+        return resolve.open_workspace(self.resolved, self.note)
 
     @cached_property
     def out(self) -> Output:

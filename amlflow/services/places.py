@@ -58,7 +58,7 @@ def create(config: Config, name: str, path: Path | None, report: Callable[[str],
         )
     from amlflow.workspaces.local.workspace import LocalWorkspace
 
-    LocalWorkspace(spec.path, name).create(report)
+    LocalWorkspace(spec.path, name, report).create()
     if path is not None:
         file = config.path or Path.cwd() / FILE_NAME
         shown = os.path.relpath(spec.path, file.parent)

@@ -181,7 +181,9 @@ class Workspace(Protocol):
 
     def search_runs(self, query: RunQuery) -> list[Run]: ...
 
-    def metric_histories(self, run_ids: Sequence[str], keys: Sequence[str] = ()) -> Mapping[str, Mapping[str, list[MetricPoint]]]:
+    def metric_histories(
+        self, run_ids: Sequence[str], keys: Sequence[str] = ()
+    ) -> Mapping[str, Mapping[str, list[MetricPoint]]]:
         """Run id -> metric -> points by step, then time; every metric when `keys` is empty."""
         ...
 

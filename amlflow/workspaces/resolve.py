@@ -10,7 +10,7 @@ import configparser
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -143,13 +143,13 @@ def known_names(config: Config) -> list[str]:
     return list(dict.fromkeys([DEFAULT_NAME, *config.profiles, *local_names()]))
 
 
-def open_workspace(resolved: Resolved) -> Workspace:
-    """The workspace itself. Raises `NotSupported` for a kind that this version describes but does not talk to."""
+def open_workspace(resolved: Resolved, report: Callable[[str], None] = lambda line: None) -> Workspace:
+    """The workspace itself; `report` is told of set-up that takes long. Raises `NotSupported` for a kind that this version describes but does not talk to."""
     spec = resolved.spec
     if isinstance(spec, LocalSpec):
         from amlflow.workspaces.local.workspace import LocalWorkspace
 
-        return LocalWorkspace(spec.path, spec.name)
+        return LocalWorkspace(spec.path, spec.name, report)
     what = "Azure ML workspace" if isinstance(spec, AzureSpec) else "MLflow tracking server"
     raise NotSupported(
         f"{resolved.asked!r} (from {resolved.source}) is an {what}, which this version of amlflow resolves but does not "

@@ -1,0 +1,208 @@
+"""What an MLproject file says.
+
+The format is MLflow's (docs: «MLflow Projects», MLproject file). A folder without the file is a project too: its `.py` and
+`.sh` files are its entry points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from amlflow.errors import AmlflowError, NotFound, UsageError, nearest
+
+ParameterType = Literal["string", "float", "path", "uri"]
+PARAMETER_TYPES = ("string", "float", "path", "uri")
+FILE_NAME = "MLproject"
+
+_PROJECT_KEYS = ("name", "entry_points", "python_env", "conda_env", "docker_env", "databricks_spark_job")
+_ENTRY_POINT_KEYS = ("parameters", "command")
+_PARAMETER_KEYS = ("type", "default")
+_ENVIRONMENT_KEYS = ("python_env", "conda_env", "docker_env")
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of an entry point; without a default it must be given."""
+
+    name: str
+    type: ParameterType = "string"
+    default: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EntryPoint:
+    name: str
+    command: str
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A project's files. `source_file` is the MLproject file, or the folder where there is none."""
+
+    folder: Path
+    source_file: Path
+    name: str = ""
+    entry_points: Mapping[str, EntryPoint] = field(default_factory=dict)
+    python_env: Path | None = None
+    conda_env: Path | None = None
+    docker_env: Mapping[str, Any] | None = None
+
+    def entry_point(self, name: str) -> EntryPoint:
+        """The entry point of that name, or the `.py` or `.sh` file. Raises `NotFound`, naming the nearest."""
+        if name in self.entry_points:
+            return self.entry_points[name]
+        return self._script(name)
+
+    def _script(self, name: str) -> EntryPoint:
+        path = self.folder / name
+        suffix = path.suffix.lower()
+        inside = path.resolve().is_relative_to(self.folder.resolve())
+        if suffix in (".py", ".sh") and path.is_file() and inside:
+            from shlex import quote
+
+            program = "python" if suffix == ".py" else "${SHELL:-bash}"
+            return EntryPoint(name, f"{program} {quote(name).replace('{', '{{').replace('}', '}}')}")
+        known = [*self.entry_points, *self._scripts()]
+        if not known and self.source_file == self.folder:
+            raise NotFound(
+                f"The folder {str(self.folder)!r} is not an MLflow Project: it has no {FILE_NAME} file.",
+                f"Write one with an entry point 'main', or name a .py or .sh file of it with --entry-point.",
+            )
+        raise NotFound(
+            f"The project {str(self.folder)!r} has no entry point {name!r}.",
+            f"It has: {', '.join(known) or 'none'}; choose with --entry-point.",
+            name=name,
+            known=known,
+        )
+
+    def _scripts(self) -> list[str]:
+        return sorted(item.name for item in self.folder.iterdir() if item.suffix.lower() in (".py", ".sh"))
+
+
+def load(folder: Path) -> Project:
+    """Read the project in a folder. Raises `UsageError` naming the file, the line and the nearest known key."""
+    if not folder.is_dir():
+        raise NotFound(f"There is no project folder {str(folder)!r}.", "Give a folder, or a Git URL.")
+    file = _find(folder)
+    if file is None:
+        return Project(folder, folder, **_implicit_environment(folder))
+    content, lines = _read(file)
+    _check_keys(file, content, _PROJECT_KEYS, "the project", lines)
+    given = [key for key in _ENVIRONMENT_KEYS if content.get(key) is not None]
+    if len(given) > 1:
+        raise UsageError(f"{file} gives {' and '.join(given)}; a project has one environment.", "Remove one of them.")
+    if "databricks_spark_job" in content:
+        raise UsageError(
+            f"{file} describes a Databricks Spark job, which does not run here.", "Use `mlflow run` for it."
+        )
+    entry_points = content.get("entry_points") or {}
+    _check_mapping(file, entry_points, "entry_points")
+    docker = content.get("docker_env")
+    if docker is not None:
+        _check_mapping(file, docker, "docker_env")
+        if not docker.get("image"):
+            raise UsageError(f"{file}: docker_env names no 'image'.")
+    environment = {key: _environment_file(file, content[key], key) for key in given if key != "docker_env"}
+    return Project(
+        folder,
+        file,
+        str(content.get("name") or ""),
+        {str(name): _entry_point(file, str(name), body) for name, body in entry_points.items()},
+        docker_env=docker,
+        **(environment if given else _implicit_environment(folder)),
+    )
+
+
+def _find(folder: Path) -> Path | None:
+    for entry in sorted(folder.iterdir()):
+        if entry.name.lower() == FILE_NAME.lower() and entry.is_file():
+            return entry
+    return None
+
+
+def _read(file: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    import yaml
+
+    try:
+        text = file.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        raise UsageError(f"{file}{line} is not valid YAML: {getattr(error, 'problem', None) or error}.") from error
+    except OSError as error:
+        raise AmlflowError(f"{file} cannot be read: {error.strerror}.") from error
+    if content is None:
+        content = {}
+    _check_mapping(file, content, "the project")
+    return content, {str(key.value): key.start_mark.line + 1 for key, _ in getattr(node, "value", [])}
+
+
+def _entry_point(file: Path, name: str, body: Any) -> EntryPoint:
+    _check_mapping(file, body, f"entry point {name!r}")
+    _check_keys(file, body, _ENTRY_POINT_KEYS, f"entry point {name!r}", {})
+    command = body.get("command")
+    if not isinstance(command, str) or not command.strip():
+        raise UsageError(f"{file}: entry point {name!r} has no command.", "Add a 'command:' to it.")
+    parameters = body.get("parameters") or {}
+    _check_mapping(file, parameters, f"the parameters of {name!r}")
+    return EntryPoint(name, command, {str(key): _parameter(file, str(key), value) for key, value in parameters.items()})
+
+
+def _parameter(file: Path, name: str, body: Any) -> Parameter:
+    default: str | None = None
+    if isinstance(body, str):
+        kind: Any = body
+    else:
+        _check_mapping(file, body, f"parameter {name!r}")
+        _check_keys(file, body, _PARAMETER_KEYS, f"parameter {name!r}", {})
+        kind = body.get("type", "string")
+        default = None if body.get("default") is None else _text(body["default"])
+    if kind not in PARAMETER_TYPES:
+        near = nearest(str(kind), PARAMETER_TYPES)
+        hint = f" Did you mean {near}?" if near else ""
+        raise UsageError(
+            f"{file}: parameter {name!r} has the type {kind!r}.{hint}", f"It is one of {', '.join(PARAMETER_TYPES)}."
+        )
+    return Parameter(name, kind, default)
+
+
+def _text(value: Any) -> str:
+    """A default as Python writes it, which is what `mlflow run` passes on."""
+    return str(value)
+
+
+def _implicit_environment(folder: Path) -> dict[str, Path]:
+    for key in ("python_env", "conda_env"):
+        file = folder / ("python_env.yaml" if key == "python_env" else "conda.yaml")
+        if file.is_file():
+            return {key: file}
+    return {}
+
+
+def _environment_file(file: Path, value: Any, key: str) -> Path:
+    path = file.parent / str(value)
+    if not path.is_file():
+        raise UsageError(f"{file} names {value!r} as its {key}, and there is no such file.", "Correct the path.")
+    return path
+
+
+def _check_mapping(file: Path, value: Any, what: str) -> None:
+    if not isinstance(value, dict):
+        raise UsageError(f"In {file}, {what} must be a mapping of names to values, not {value!r}.")
+
+
+def _check_keys(
+    file: Path, value: Mapping[str, Any], known: Sequence[str], what: str, lines: Mapping[str, int]
+) -> None:
+    for key in value:
+        if key not in known:
+            near = nearest(str(key), known)
+            hint = f" Did you mean {near}?" if near else ""
+            line = f" line {lines[str(key)]}" if str(key) in lines else ""
+            raise UsageError(f"{file}{line}: {key!r} is not a key of {what}.{hint}", f"Known: {', '.join(known)}.")
