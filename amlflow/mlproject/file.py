@@ -177,7 +177,7 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _implicit_environment(folder: Path) -> dict[str, Path]:
+def _implicit_environment(folder: Path) -> dict[str, Any]:
     for key in ("python_env", "conda_env"):
         file = folder / ("python_env.yaml" if key == "python_env" else "conda.yaml")
         if file.is_file():

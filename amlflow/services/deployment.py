@@ -90,9 +90,9 @@ def example_payload(workspace: Workspace, name: str) -> bytes:
     folder = Path(endpoint.model_folder)
     mlmodel = registry.read_mlmodel(folder)
     info = mlmodel.get("saved_input_example_info") or {}
-    served = info.get("serving_input_path")
-    if served and (folder / served).is_file():
-        return (folder / served).read_bytes()
+    served = folder / str(info.get("serving_input_path") or "serving_input_example.json")
+    if served.is_file():
+        return served.read_bytes()
     path = folder / str(info.get("artifact_path") or "input_example.json")
     if not path.is_file():
         raise NotFound(

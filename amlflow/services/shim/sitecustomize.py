@@ -9,6 +9,7 @@ import importlib.machinery
 import importlib.util
 import os
 import sys
+from typing import Any
 
 LIBRARIES = {
     "catboost", "fastai", "keras", "lightgbm", "lightning", "paddle", "prophet", "pyspark", "pytorch_lightning",
@@ -16,7 +17,7 @@ LIBRARIES = {
 }  # fmt: skip
 
 
-def _turn_on():
+def _turn_on() -> None:
     try:
         import mlflow
 
@@ -32,7 +33,7 @@ class _AfterImport(importlib.abc.MetaPathFinder):
 
     busy = False
 
-    def find_spec(self, name, path, target=None):
+    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
         if self.busy or name not in LIBRARIES:
             return None
         mlflow = sys.modules.get("mlflow")
@@ -50,10 +51,10 @@ class _AfterImport(importlib.abc.MetaPathFinder):
         return spec
 
 
-def _run_after(loader, finder):
+def _run_after(loader: Any, finder: Any) -> None:
     execute = loader.exec_module
 
-    def exec_module(module):
+    def exec_module(module: Any) -> None:
         execute(module)
         if finder in sys.meta_path:
             sys.meta_path.remove(finder)
@@ -62,7 +63,7 @@ def _run_after(loader, finder):
     loader.exec_module = exec_module
 
 
-def _chain():
+def _chain() -> None:
     """Run the sitecustomize that this one hides, if the program's environment has one."""
     here = os.path.dirname(os.path.abspath(__file__))
     elsewhere = [entry for entry in sys.path if os.path.abspath(entry or ".") != here]

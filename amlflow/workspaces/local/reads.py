@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from amlflow.errors import NotFound
 from amlflow.workspaces.base import (
@@ -237,7 +238,7 @@ def _runs(db: sqlite3.Connection, rows: Sequence[tuple[object, ...]], with_data:
     ]
 
 
-def _of_runs(db: sqlite3.Connection, table: str, fields: str, ids: Sequence[str]) -> Iterator[tuple[str, ...]]:
+def _of_runs(db: sqlite3.Connection, table: str, fields: str, ids: Sequence[str]) -> Iterator[tuple[Any, ...]]:
     """The rows of a table for these runs: by index for some, in one pass over the table where they are most of it."""
     for start in range(0, len(ids), _BOUND_AT_ONCE):
         part = ids[start : start + _BOUND_AT_ONCE]

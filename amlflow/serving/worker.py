@@ -1,0 +1,92 @@
+"""The process that holds the model: loads it, asks it once, says that it is ready, and answers on the supervisor's socket."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Optional
+
+# One request is one row most of the time: more threads than one only wait for each other.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="worker")
+    parser.add_argument("--spec", type=Path, required=True)
+    parser.add_argument("--socket-fd", type=int)
+    parser.add_argument("--ready-fd", type=int)
+    parser.add_argument("--alive-fd", type=int)
+    parser.add_argument("--host", default="0.0.0.0")  # noqa: S104
+    parser.add_argument("--port", type=int, default=5001)
+    options = parser.parse_args(arguments)
+    if options.alive_fd is not None:
+        _die_with(options.alive_fd)
+    spec = json.loads(options.spec.read_text(encoding="utf-8"))
+    try:
+        app = _app(spec)
+    except Exception as error:
+        import traceback
+
+        traceback.print_exc()
+        text = " ".join(str(error).split())[:500]
+        _say(options.ready_fd, {"error": f"{type(error).__name__}: {text}"})
+        sys.exit(1)
+    _serve(app, options)
+
+
+def _app(spec: dict[str, Any]) -> Any:
+    from .app import DEFAULT_LIMIT_BYTES, App, Keys
+    from .loader import load
+
+    key_file = Path(spec["key_file"]) if spec.get("key_file") else None
+    model = load(Path(spec["model_folder"]))
+    app = App(model, spec.get("label", ""), Keys(key_file), spec.get("limit_bytes") or DEFAULT_LIMIT_BYTES)
+    app.warm()
+    return app
+
+
+def _serve(app: Any, options: Any) -> None:
+    import uvicorn
+
+    config = uvicorn.Config(
+        app,
+        host=options.host,
+        port=options.port,
+        interface="asgi3",
+        lifespan="off",
+        ws="none",
+        access_log=False,
+        log_level="warning",
+        timeout_graceful_shutdown=30,
+    )
+
+    class Server(uvicorn.Server):  # type: ignore[misc]
+        async def startup(self, sockets: Optional[list[socket.socket]] = None) -> None:
+            await super().startup(sockets=sockets)
+            _say(options.ready_fd, {"ready": True})
+
+    inherited = [socket.socket(fileno=options.socket_fd)] if options.socket_fd is not None else None
+    Server(config).run(sockets=inherited)
+
+
+def _say(descriptor: Optional[int], content: dict[str, Any]) -> None:
+    if descriptor is not None:
+        os.write(descriptor, json.dumps(content).encode() + b"\n")
+        os.close(descriptor)
+
+
+def _die_with(descriptor: int) -> None:
+    """End when the supervisor's end of the pipe closes, which it does however the supervisor ends."""
+
+    def wait() -> None:
+        while os.read(descriptor, 1):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

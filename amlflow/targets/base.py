@@ -1,0 +1,98 @@
+"""What every deploy target can do, and the values that it takes and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+EndpointState = Literal["running", "starting", "restarting", "failed", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelToDeploy:
+    """A model's folder with its MLmodel file, and how to call it in a message (`wine:3`)."""
+
+    folder: Path
+    label: str
+    run_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeployOptions:
+    """`port` None takes a free one; `env_manager` is uv, local or conda; `timeout_s` bounds the wait for the first answer."""
+
+    name: str = ""
+    port: int | None = None
+    env_manager: str = "uv"
+    timeout_s: float = 120.0
+
+    def named(self, name: str) -> DeployOptions:
+        return replace(self, name=name)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanStep:
+    action: Literal["create", "change", "keep"]
+    what: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What `apply` will do. Nothing has been changed yet."""
+
+    target: str
+    endpoint: str
+    model: ModelToDeploy
+    options: DeployOptions
+    steps: Sequence[PlanStep]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A web service. `started_ms` is when it was first deployed; `pid` the process that answers, 0 where there is none."""
+
+    name: str
+    target: str
+    state: EndpointState
+    model: str
+    model_folder: str
+    url: str
+    scoring_url: str
+    port: int
+    pid: int
+    started_ms: int
+    log_file: str
+    traffic: Mapping[str, int] = field(default_factory=dict)
+
+
+class DeployTarget(Protocol):
+    """Every method that takes a name raises `NotFound` for an endpoint that is not there, and `NotSupported` for what this
+    target cannot do."""
+
+    def plan(self, model: ModelToDeploy, options: DeployOptions) -> Plan: ...
+
+    def apply(self, plan: Plan, report: Callable[[str], None]) -> Endpoint:
+        """Do it, and wait until the endpoint answers. A failed first deploy leaves nothing behind; a failed later one
+        leaves what ran before."""
+        ...
+
+    def list(self) -> list[Endpoint]: ...
+
+    def status(self, name: str) -> Endpoint: ...
+
+    def invoke(self, name: str, body: bytes, content_type: str) -> Any:
+        """The parsed answer. Raises `AmlflowError` with the service's own words for a request that it refuses."""
+        ...
+
+    def logs(self, name: str, follow: bool = False, lines: int = 100) -> Iterator[str]: ...
+
+    def keys(self, name: str, rotate: bool = False) -> Sequence[str]: ...
+
+    def set_traffic(self, name: str, traffic: Mapping[str, int]) -> Endpoint: ...
+
+    def rollback(self, name: str) -> Endpoint: ...
+
+    def delete(self, name: str) -> None: ...
