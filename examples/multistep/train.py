@@ -1,6 +1,7 @@
 """Fit a ridge regression on the prepared data."""
 
 import argparse
+import logging
 import warnings
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import root_mean_squared_error
 
 warnings.filterwarnings("ignore")
+logging.getLogger("mlflow").setLevel(logging.ERROR)
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Tell three cultivars of wine apart by thirteen measurements, on the data that scikit-learn ships."""
 
 import argparse
+import logging
 import warnings
 
 import mlflow
@@ -11,6 +12,7 @@ from sklearn.metrics import accuracy_score, log_loss
 from sklearn.model_selection import train_test_split
 
 warnings.filterwarnings("ignore")
+logging.getLogger("mlflow").setLevel(logging.ERROR)
 
 
 def main() -> None:

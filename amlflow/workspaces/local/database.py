@@ -44,6 +44,8 @@ def reading(file: Path) -> Iterator[sqlite3.Connection]:
     """A connection that only reads; it works in a folder that may not be written to. Raises `AmlflowError`."""
     with _explained(file, "read"):
         connection = _open_for_reading(file)
+        # As MLflow sets it: LIKE tells upper from lower case, ILIKE does not.
+        connection.execute("PRAGMA case_sensitive_like = ON")
         try:
             yield connection
         finally:
