@@ -54,9 +54,8 @@ def jsonable(value: Any) -> Any:
     """What a model returned, as plain values; NaN and the infinities, which JSON has not, become null."""
     kind = type(value).__module__
     if kind.startswith("pandas"):
-        if hasattr(value, "columns"):
-            return jsonable(value.to_dict(orient="records"))
-        return jsonable(value.tolist())
+        frame = value if hasattr(value, "columns") else value.to_frame() if hasattr(value, "to_frame") else None
+        return jsonable(value.tolist() if frame is None else frame.to_dict(orient="records"))
     if hasattr(value, "toarray"):
         value = value.toarray()
     if kind.startswith("numpy"):
@@ -225,7 +224,8 @@ def _array_maker(signature: Signature) -> Optional[Callable[[list[list[Any]]], A
     width = len(signature.columns)
 
     def make(rows: list[list[Any]]) -> Any:
-        return numpy.array(rows, dtype=kind).reshape(len(rows), width)
+        # A DataFrame holds its columns one after the other: the same layout gives the same last digit.
+        return numpy.array(rows, dtype=kind, order="F").reshape((len(rows), width), order="F")
 
     return make
 

@@ -48,7 +48,8 @@ def read(signature: Optional[dict[str, Any]]) -> Optional[Signature]:
 def enforce(signature: Signature, payload: Payload) -> list[list[Any]]:
     """The rows in the signature's order, every value of its column's type. Raises `Refused` naming the column and row."""
     order = _order(signature, payload)
-    rows = _ordered(signature, payload.rows, order)
+    straight = payload.columns is None or len(payload.columns) == len(order) and order == list(range(len(order)))
+    rows = _ordered(signature, payload.rows, order, straight)
     convert = _from_text if payload.text else None
     for index, column in enumerate(signature.columns):
         check = _CHECKS[column.type]
@@ -56,6 +57,9 @@ def enforce(signature: Signature, payload: Payload) -> list[list[Any]]:
             value = row[index]
             if convert is not None:
                 value = convert(column, value)
+            elif type(value) is float and column.type in INTEGERS and value.is_integer():
+                # JSON has one kind of number: 1.0 is a whole one.
+                value = int(value)
             if value is None:
                 row[index] = _missing(column, number, order[index] is None)
             elif check(value):
@@ -87,17 +91,18 @@ def _order(signature: Signature, payload: Payload) -> list[Optional[int]]:
     return [where.get(name) for name in names]
 
 
-def _ordered(signature: Signature, rows: list[Any], order: list[Optional[int]]) -> list[list[Any]]:
+def _ordered(
+    signature: Signature, rows: list[Any], order: list[Optional[int]], straight: bool
+) -> list[list[Any]]:
     width = len(signature.columns)
     if rows and width == 1 and not any(isinstance(row, list) for row in rows):
         rows = [[row] for row in rows]
-    straight = order == list(range(width))
     found = []
     for number, row in enumerate(rows):
         if not isinstance(row, list):
             raise Refused(f"Row {number} must be a list of {width} values, not {_kind(row)}.")
         if straight:
-            if len(row) != width and len(row) < width or (len(row) > width):
+            if len(row) != width:
                 raise Refused(f"Row {number} has {len(row)} values; the model takes {width} columns.")
             found.append(row)
         else:
