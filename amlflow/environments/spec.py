@@ -97,7 +97,9 @@ def from_conda(path: Path) -> EnvironmentSpec:
             python = _python_version(path, version)
         elif name in ("pip", "setuptools", "wheel"):
             continue
-        elif name in NEEDS_CONDA or name.startswith(_CONDA_PREFIXES) or version.count("=") == 2 and "==" not in version:
+        elif (
+            name in NEEDS_CONDA or name.startswith(_CONDA_PREFIXES) or (version.count("=") == 2 and "==" not in version)
+        ):
             needs_conda = True
         else:
             extra = f"[{match['extra']}]" if match["extra"] else ""
@@ -180,11 +182,8 @@ def _requirements(path: Path, lines: Sequence[str], _within: tuple[Path, ...] = 
 
 def _local_path(line: str) -> str:
     """The path of a requirement that is a file or folder of this machine."""
-    if (
-        line.startswith(("./", "../", "/"))
-        or line.endswith((".whl", ".tar.gz"))
-        and "://" not in line
-        and " @ " not in line
+    if line.startswith(("./", "../", "/")) or (
+        line.endswith((".whl", ".tar.gz")) and "://" not in line and " @ " not in line
     ):
         return line
     return ""

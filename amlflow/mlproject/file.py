@@ -70,7 +70,7 @@ class Project:
         if not known and self.source_file == self.folder:
             raise NotFound(
                 f"The folder {str(self.folder)!r} is not an MLflow Project: it has no {FILE_NAME} file.",
-                f"Write one with an entry point 'main', or name a .py or .sh file of it with --entry-point.",
+                "Write one with an entry point 'main', or name a .py or .sh file of it with --entry-point.",
             )
         raise NotFound(
             f"The project {str(self.folder)!r} has no entry point {name!r}.",

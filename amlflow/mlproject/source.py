@@ -56,7 +56,7 @@ def fetch(uri: str, version: str = "") -> ProjectSource:
         )
     place = _subfolder(folder.absolute(), subdir)
     found = describe_folder(place)
-    name = found.repo_url and _with_subdir(found.repo_url, place, found) or str(place)
+    name = (found.repo_url and _with_subdir(found.repo_url, place, found)) or str(place)
     return ProjectSource(
         place, uri, name, commit=found.commit, repo_url=found.repo_url, branch=found.branch, dirty=found.dirty
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -24,7 +25,7 @@ def sparkline(values: Sequence[float], width: int = WIDTH) -> str:
 
 def _parts(values: Sequence[float], count: int) -> list[Sequence[float]]:
     edges = [index * len(values) // count for index in range(count + 1)]
-    return [values[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [values[start:end] for start, end in itertools.pairwise(edges)]
 
 
 def _outlier(part: Sequence[float], mean: float) -> float:

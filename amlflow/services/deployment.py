@@ -110,7 +110,7 @@ def read_payload(file: str, stdin: Callable[[], bytes]) -> tuple[bytes, str]:
     for JSON that does not parse, with the place."""
     if file == "-":
         body, csv = stdin(), False
-        csv = not body.lstrip()[:1] in (b"{", b"[")
+        csv = body.lstrip()[:1] not in (b"{", b"[")
     else:
         path = Path(file)
         if not path.is_file():

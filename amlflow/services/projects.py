@@ -98,7 +98,7 @@ def prepare(planned: ProjectPlan, report: Callable[[str], None]) -> execution.Pr
     return execution.Program(
         _shell(planned.shell_line),
         cwd=planned.source.project_folder,
-        env=variables,
+        env={**variables, execution.PROJECT_VARIABLE: str(planned.source.project_folder)},
         system_metrics=planned.request.system_metrics,
     )
 

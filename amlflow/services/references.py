@@ -49,7 +49,7 @@ def find_run(workspace: Workspace, asked: str = "", experiment: str = "") -> Run
     if found:
         shown = ", ".join(found[:_SHOWN]) + (", …" if len(found) > _SHOWN else "")
         raise UsageError(f"{asked!r} fits {len(found)} runs or more: {shown}.", "Give more of the id.")
-    name, _, version = asked.partition("@" if "@" in asked else ":")
+    version = asked.partition("@" if "@" in asked else ":")[2]
     if version or any(model.name == asked for model in workspace.list_models()):
         made_by = find_version(workspace, asked).run_id
         if not made_by:
@@ -99,7 +99,7 @@ def find_model(workspace: Workspace, asked: str) -> ModelSource:
         location = str(workspace.fetch(asked))
         return ModelSource(asked.removeprefix("models:/"), asked, location)
     path = Path(asked).expanduser()
-    looks_like_path = asked.startswith((".", "/", "~")) or os.sep in asked and not asked.startswith("models:")
+    looks_like_path = asked.startswith((".", "/", "~")) or (os.sep in asked and not asked.startswith("models:"))
     if looks_like_path or (path / "MLmodel").is_file():
         return _of_folder(path)
     version = find_version(workspace, asked)

@@ -91,7 +91,7 @@ def read_mlmodel(folder: Path) -> dict[str, Any]:
 
     file = folder / "MLmodel"
     try:
-        content = yaml.load(file.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        content = yaml.load(file.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
     except FileNotFoundError:
         raise NotFound(
             f"{str(folder)!r} is not an MLflow model: it has no MLmodel file.",

@@ -6,6 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from amlflow.errors import AmlflowError
 from amlflow.workspaces.base import Metric, Workspace
 
 if TYPE_CHECKING:
@@ -45,9 +46,9 @@ class Sampler:
                 self._workspace.log_batch(
                     self._run_id, [Metric(f"system/{key}", value, step, now) for key, value in values.items()]
                 )
-            except Exception:
+            except AmlflowError:
                 # A missed sample is no reason to disturb the program; the next one may succeed.
-                pass
+                step -= 1
             step += 1
             if ended:
                 return

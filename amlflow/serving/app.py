@@ -45,7 +45,8 @@ class Keys:
             elif name == b"api-key":
                 given = value.strip()
         # Every key is compared, each in constant time: how long it takes tells nothing.
-        return bool(given) and any([hmac.compare_digest(given, key) for key in self._current() if key])
+        matches = [hmac.compare_digest(given, key) for key in self._current() if key]
+        return bool(given) and any(matches)
 
     def _current(self) -> list[bytes]:
         if self._file is not None:

@@ -13,15 +13,16 @@ PACKAGE = "amlflow_serving"
 
 
 def main() -> None:
-    here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
+    here = os.path.dirname(os.path.abspath(__file__))
     # Python puts a script's folder first on its path; a model that imports `loader` or `payload` means its own.
     sys.path[:] = [entry for entry in sys.path if entry != here]
     spec = importlib.util.spec_from_file_location(
         PACKAGE,
         os.path.join(here, "__init__.py"),
-        submodule_search_locations=[here],  # noqa: PTH118
+        submodule_search_locations=[here],
     )
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[PACKAGE] = module
     spec.loader.exec_module(module)

@@ -104,7 +104,7 @@ def _by_column(form: str, value: dict[str, Any]) -> tuple[list[str], list[Any]]:
     lengths = {len(line) for line in lines}
     if len(lengths) > 1:
         raise Refused(f"The columns of '{form}' have different lengths: {', '.join(map(str, sorted(lengths)))}.")
-    return columns, [list(row) for row in zip(*lines)]
+    return columns, [list(row) for row in zip(*lines)]  # noqa: B905 - Python 3.9 has no strict
 
 
 def _csv(body: bytes) -> Payload:

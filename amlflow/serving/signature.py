@@ -48,7 +48,7 @@ def read(signature: Optional[dict[str, Any]]) -> Optional[Signature]:
 def enforce(signature: Signature, payload: Payload) -> list[list[Any]]:
     """The rows in the signature's order, every value of its column's type. Raises `Refused` naming the column and row."""
     order = _order(signature, payload)
-    straight = payload.columns is None or len(payload.columns) == len(order) and order == list(range(len(order)))
+    straight = payload.columns is None or (len(payload.columns) == len(order) and order == list(range(len(order))))
     rows = _ordered(signature, payload.rows, order, straight)
     convert = _from_text if payload.text else None
     for index, column in enumerate(signature.columns):
@@ -91,9 +91,7 @@ def _order(signature: Signature, payload: Payload) -> list[Optional[int]]:
     return [where.get(name) for name in names]
 
 
-def _ordered(
-    signature: Signature, rows: list[Any], order: list[Optional[int]], straight: bool
-) -> list[list[Any]]:
+def _ordered(signature: Signature, rows: list[Any], order: list[Optional[int]], straight: bool) -> list[list[Any]]:
     width = len(signature.columns)
     if rows and width == 1 and not any(isinstance(row, list) for row in rows):
         rows = [[row] for row in rows]

@@ -144,7 +144,8 @@ def known_names(config: Config) -> list[str]:
 
 
 def open_workspace(resolved: Resolved, report: Callable[[str], None] = lambda line: None) -> Workspace:
-    """The workspace itself; `report` is told of set-up that takes long. Raises `NotSupported` for a kind that this version describes but does not talk to."""
+    """The workspace itself; `report` is told of set-up that takes long. Raises `NotSupported` for a kind that this
+    version describes but does not talk to."""
     spec = resolved.spec
     if isinstance(spec, LocalSpec):
         from amlflow.workspaces.local.workspace import LocalWorkspace

@@ -7,7 +7,8 @@ from mlflow.artifacts import download_artifacts
 
 
 def step(entry_point: str, **parameters: object) -> str:
-    """Run an entry point of this project in the environment at hand; returns its run id."""
+    """Run an entry point of this project; returns its run id. `env_manager` is for `mlflow run`, which would make the
+    environment of each step anew."""
     submitted = mlflow.run(".", entry_point, parameters=parameters, env_manager="local")
     return submitted.run_id
 

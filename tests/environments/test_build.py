@@ -77,7 +77,9 @@ def test_a_python_that_is_not_there_lists_those_that_are(own_cache: Path) -> Non
         build.ensure(EnvironmentSpec("x", python="2.1"))
 
 
-def test_without_conda_the_error_says_what_to_do(own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_conda_the_error_says_what_to_do(
+    own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     monkeypatch.delenv("CONDA_EXE", raising=False)
     file = tmp_path / "conda.yaml"

@@ -18,7 +18,9 @@ def test_a_python_env_with_included_requirements(tmp_path: Path) -> None:
     write(tmp_path, "base.txt", "numpy>=1  # why\n\n# only this\n-r more.txt\n")
     write(tmp_path, "more.txt", "six==1.16.0\n./local\n")
     file = write(
-        tmp_path, "python_env.yaml", "python: '3.11'\nbuild_dependencies: [pip]\ndependencies: [-r base.txt, requests]\n"
+        tmp_path,
+        "python_env.yaml",
+        "python: '3.11'\nbuild_dependencies: [pip]\ndependencies: [-r base.txt, requests]\n",
     )
     found = spec.from_python_env(file)
     assert found.python == "3.11"

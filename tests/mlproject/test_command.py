@@ -129,7 +129,7 @@ def test_a_path_becomes_absolute_and_must_exist(tmp_path: Path, monkeypatch: pyt
         line, params = shell_line(entry_point, {"x": "my data.csv"})
         assert line == f"true '{tmp_path}/my data.csv'"
         assert params == {"x": "my data.csv"}
-        with pytest.raises(NotFound, match="there is no file or folder 'none.csv'"):
+        with pytest.raises(NotFound, match=r"there is no file or folder 'none\.csv'"):
             shell_line(entry_point, {"x": "none.csv"})
 
 

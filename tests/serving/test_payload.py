@@ -84,7 +84,7 @@ def test_a_wrong_value_is_named_by_column_and_row(rows: Any, said: str) -> None:
 
 
 def test_a_missing_column_is_named_with_what_came_instead() -> None:
-    with pytest.raises(Refused, match="lacks the column 'b'. It has 'B' instead"):
+    with pytest.raises(Refused, match=r"lacks the column 'b'\. It has 'B' instead"):
         enforce(TWO, Payload(["a", "B"], [[1, 2]]))
 
 

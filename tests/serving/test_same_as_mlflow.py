@@ -138,7 +138,9 @@ def bodies(x: Any) -> list[tuple[bytes, str]]:
 
 
 @pytest.mark.parametrize("train", [*BY_ARRAY, *BY_FRAME])
-def test_every_form_gets_mlflows_answer(tmp_path: Path, data: tuple[Any, Any], train: Callable[[Any, Any], Any]) -> None:
+def test_every_form_gets_mlflows_answer(
+    tmp_path: Path, data: tuple[Any, Any], train: Callable[[Any, Any], Any]
+) -> None:
     x, y = data
     folder = save(tmp_path, train(x, y), x)
     for body, kind in bodies(x):
@@ -215,7 +217,9 @@ def test_a_pyfunc_model_with_params_goes_through_mlflow(tmp_path: Path) -> None:
         signature=infer_signature(frame, frame["a"], params={"factor": 1.0}),
         pip_requirements=[],
     )
-    body = json.dumps({"dataframe_split": {"columns": ["a"], "data": [[1.0], [2.0]]}, "params": {"factor": 3.0}}).encode()
+    body = json.dumps(
+        {"dataframe_split": {"columns": ["a"], "data": [[1.0], [2.0]]}, "params": {"factor": 3.0}}
+    ).encode()
     assert load(folder).how == "mlflow.pyfunc"
     assert ours(folder, body) == (200, {"predictions": [{"a": 3.0}, {"a": 6.0}]}) == theirs(folder, body)
 

@@ -36,7 +36,12 @@ for name, constant in (("one", 1.0), ("two", 2.0)):
     mlflow.sklearn.save_model(model, f"{sys.argv[1]}/{name}", serialization_format="cloudpickle",
         signature=infer_signature(x, y), input_example=x.head(2), pip_requirements=[])
 """
-ROW = {"dataframe_split": {"columns": ["age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6"], "data": [[0.1] * 10]}}
+ROW = {
+    "dataframe_split": {
+        "columns": ["age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6"],
+        "data": [[0.1] * 10],
+    }
+}
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +79,9 @@ def ask(
 def running(root: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter(["cmdline"]):
-        if any(str(root) in word for word in process.info["cmdline"] or []) and "boot.py" in str(process.info["cmdline"]):
+        if any(str(root) in word for word in process.info["cmdline"] or []) and "boot.py" in str(
+            process.info["cmdline"]
+        ):
             found.append(process)
     return found
 

@@ -1,9 +1,12 @@
-"""Turns MLflow autologging on in a Python program that does not ask for it.
+"""What amlflow adds to a Python program that it runs. Its folder stands first on PYTHONPATH, so Python imports it at start-up;
+it costs nothing until the program imports one of the modules below, and never makes a program fail.
 
-Its folder stands first on PYTHONPATH, so Python imports it at start-up. It costs nothing until the program imports a
-library that MLflow can autolog; only then is MLflow imported. It never makes a program fail: without MLflow it says so once.
+AMLFLOW_AUTOLOG=1: MLflow autologging is turned on as soon as a library is imported that MLflow can autolog.
+AMLFLOW_PROJECT=FOLDER: a step of the same project, started by `mlflow.run` without an environment manager, runs in the
+environment at hand, which is the project's own; MLflow would make another one with pyenv.
 """
 
+import functools
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -17,7 +20,7 @@ LIBRARIES = {
 }  # fmt: skip
 
 
-def _turn_on() -> None:
+def _turn_on(_library: Any) -> None:
     try:
         import mlflow
 
@@ -28,16 +31,31 @@ def _turn_on() -> None:
         sys.stderr.write("Warning: autologging could not be turned on: %s\n" % (error,))
 
 
-class _AfterImport(importlib.abc.MetaPathFinder):
-    """Turns autologging on once the first of the libraries has been imported whole."""
+def _share_environment(projects: Any) -> None:
+    original, folder = projects.run, os.environ["AMLFLOW_PROJECT"]
 
-    busy = False
+    @functools.wraps(original)
+    def run(uri: Any, *args: Any, **options: Any) -> Any:
+        place = str(uri)
+        same = os.path.isdir(place) and os.path.samefile(place, folder)
+        if same and options.get("env_manager") is None and options.get("backend", "local") == "local":
+            options["env_manager"] = "local"
+        return original(uri, *args, **options)
+
+    projects.run = run
+
+
+class _AfterImport(importlib.abc.MetaPathFinder):
+    """Calls a function once the first of some modules has been imported whole."""
+
+    def __init__(self, names: Any, act: Any) -> None:
+        self.names, self.act, self.busy = names, act, False
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
-        if self.busy or name not in LIBRARIES:
+        if self.busy or name not in self.names:
             return None
         mlflow = sys.modules.get("mlflow")
-        if mlflow is not None and getattr(getattr(mlflow, "__spec__", None), "_initializing", False):
+        if self.act is not _share_environment and getattr(getattr(mlflow, "__spec__", None), "_initializing", False):
             # MLflow itself is being imported and asks for the library: it cannot be called yet.
             return None
         self.busy = True
@@ -47,20 +65,19 @@ class _AfterImport(importlib.abc.MetaPathFinder):
             self.busy = False
         if spec is None or spec.loader is None:
             return None
-        _run_after(spec.loader, self)
+        self._act_after(spec.loader)
         return spec
 
+    def _act_after(self, loader: Any) -> None:
+        execute = loader.exec_module
 
-def _run_after(loader: Any, finder: Any) -> None:
-    execute = loader.exec_module
+        def exec_module(module: Any) -> None:
+            execute(module)
+            if self in sys.meta_path:
+                sys.meta_path.remove(self)
+                self.act(module)
 
-    def exec_module(module: Any) -> None:
-        execute(module)
-        if finder in sys.meta_path:
-            sys.meta_path.remove(finder)
-            _turn_on()
-
-    loader.exec_module = exec_module
+        loader.exec_module = exec_module
 
 
 def _chain() -> None:
@@ -73,5 +90,7 @@ def _chain() -> None:
 
 
 if os.environ.get("AMLFLOW_AUTOLOG") == "1":
-    sys.meta_path.insert(0, _AfterImport())
+    sys.meta_path.insert(0, _AfterImport(LIBRARIES, _turn_on))
+if os.environ.get("AMLFLOW_PROJECT"):
+    sys.meta_path.insert(0, _AfterImport({"mlflow.projects"}, _share_environment))
 _chain()

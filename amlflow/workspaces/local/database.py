@@ -110,7 +110,7 @@ def create(file: Path, artifact_root: Path, report: Callable[[str], None] = lamb
         finally:
             for left in (name, f"{name}-wal", f"{name}-shm"):
                 with contextlib.suppress(FileNotFoundError):
-                    os.unlink(left)
+                    Path(left).unlink()
 
 
 def _template(report: Callable[[str], None]) -> Path:

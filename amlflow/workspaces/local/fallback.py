@@ -118,7 +118,8 @@ class ClientStore:
                 lines = {}
                 for key in sorted(set(known) & set(keys) if keys else known):
                     points = [
-                        MetricPoint(_infinite(p.value), p.step, p.timestamp) for p in self._client.get_metric_history(run_id, key)
+                        MetricPoint(_infinite(p.value), p.step, p.timestamp)
+                        for p in self._client.get_metric_history(run_id, key)
                     ]
                     lines[key] = sorted(points, key=lambda point: (point.step, point.timestamp_ms))
                 found[run_id] = lines

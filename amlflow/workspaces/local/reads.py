@@ -39,7 +39,7 @@ def decoded(value: float, is_nan: int) -> float:
 
 def experiments(db: sqlite3.Connection, where: str = "", values: Sequence[object] = ()) -> list[Experiment]:
     rows = db.execute(
-        f"SELECT experiment_id, name, artifact_location, lifecycle_stage FROM experiments {where} ORDER BY experiment_id",  # noqa: S608
+        f"SELECT experiment_id, name, artifact_location, lifecycle_stage FROM experiments {where} ORDER BY experiment_id",
         values,
     ).fetchall()
     tags: dict[int, dict[str, str]] = {}
@@ -59,7 +59,7 @@ def search_runs(db: sqlite3.Connection, query: RunQuery) -> list[Run]:
         parameters += [int(i) if i.isdigit() else i for i in query.experiment_ids]
     limit = f" LIMIT {int(query.limit)}" if query.limit is not None else ""
     rows = db.execute(
-        f"SELECT {_RUN_FIELDS} FROM runs r JOIN experiments e ON e.experiment_id = r.experiment_id{join} "  # noqa: S608
+        f"SELECT {_RUN_FIELDS} FROM runs r JOIN experiments e ON e.experiment_id = r.experiment_id{join} "
         f"WHERE {' AND '.join(clauses)}{where} ORDER BY {order}{limit}",
         [*parameters, *values],
     ).fetchall()
@@ -68,7 +68,7 @@ def search_runs(db: sqlite3.Connection, query: RunQuery) -> list[Run]:
 
 def get_run(db: sqlite3.Connection, run_id: str) -> Run:
     rows = db.execute(
-        f"SELECT {_RUN_FIELDS} FROM runs r JOIN experiments e ON e.experiment_id = r.experiment_id WHERE r.run_uuid = ?",  # noqa: S608
+        f"SELECT {_RUN_FIELDS} FROM runs r JOIN experiments e ON e.experiment_id = r.experiment_id WHERE r.run_uuid = ?",
         (run_id,),
     ).fetchall()
     if not rows:
@@ -94,7 +94,7 @@ def metric_histories(
     for run_id in run_ids:
         lines: dict[str, list[MetricPoint]] = {}
         rows = db.execute(
-            f"SELECT key, value, step, timestamp, is_nan FROM metrics WHERE run_uuid = ?{only} ORDER BY key, step, timestamp",  # noqa: S608
+            f"SELECT key, value, step, timestamp, is_nan FROM metrics WHERE run_uuid = ?{only} ORDER BY key, step, timestamp",
             (run_id, *keys),
         )
         for key, value, step, timestamp, is_nan in rows:
@@ -128,8 +128,8 @@ def logged_model_location(db: sqlite3.Connection, model_id: str) -> str:
 
 def registered_models(db: sqlite3.Connection, name: str = "") -> list[RegisteredModel]:
     where, values = (" WHERE name = ?", (name,)) if name else ("", ())
-    aliases = _grouped(db.execute(f"SELECT name, alias, version FROM registered_model_aliases{where}", values))  # noqa: S608
-    tags = _grouped(db.execute(f"SELECT name, key, value FROM registered_model_tags{where}", values))  # noqa: S608
+    aliases = _grouped(db.execute(f"SELECT name, alias, version FROM registered_model_aliases{where}", values))
+    tags = _grouped(db.execute(f"SELECT name, key, value FROM registered_model_tags{where}", values))
     latest = {
         row[0]: str(row[1])
         for row in db.execute(
@@ -138,7 +138,7 @@ def registered_models(db: sqlite3.Connection, name: str = "") -> list[Registered
         )
     }
     rows = db.execute(
-        f"SELECT name, description, creation_time, last_updated_time FROM registered_models{where} ORDER BY name",  # noqa: S608
+        f"SELECT name, description, creation_time, last_updated_time FROM registered_models{where} ORDER BY name",
         values,
     )
     return [
@@ -169,7 +169,7 @@ def model_versions(db: sqlite3.Connection, name: str, version: str = "") -> list
     for number, key, value in db.execute("SELECT version, key, value FROM model_version_tags WHERE name = ?", (name,)):
         tags.setdefault(number, {})[key] = value
     rows = db.execute(
-        "SELECT version, source, storage_location, run_id, description, status, creation_time, last_updated_time "  # noqa: S608
+        "SELECT version, source, storage_location, run_id, description, status, creation_time, last_updated_time "
         f"FROM model_versions{where} ORDER BY version DESC",
         values,
     )
@@ -242,7 +242,7 @@ def _of_runs(db: sqlite3.Connection, table: str, fields: str, ids: Sequence[str]
     """The rows of a table for these runs: by index for some, in one pass over the table where they are most of it."""
     for start in range(0, len(ids), _BOUND_AT_ONCE):
         part = ids[start : start + _BOUND_AT_ONCE]
-        yield from db.execute(f"SELECT {fields} FROM {table} WHERE run_uuid IN ({_places(part)})", part)  # noqa: S608
+        yield from db.execute(f"SELECT {fields} FROM {table} WHERE run_uuid IN ({_places(part)})", part)
 
 
 def _grouped(rows: Iterable[tuple[str, str, str]]) -> Mapping[str, dict[str, str]]:

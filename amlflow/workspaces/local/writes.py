@@ -157,7 +157,7 @@ def finish_run(db: sqlite3.Connection, run_id: str, status: RunStatus, end_time_
     check_active(db, run_id)
     ended = end_time_ms if end_time_ms is not None else now_ms()
     keep = " AND status NOT IN ('FAILED', 'KILLED')" if status == "FINISHED" else ""
-    db.execute(f"UPDATE runs SET status = ? WHERE run_uuid = ?{keep}", (status, run_id))  # noqa: S608
+    db.execute(f"UPDATE runs SET status = ? WHERE run_uuid = ?{keep}", (status, run_id))
     db.execute("UPDATE runs SET end_time = ? WHERE run_uuid = ?", (ended, run_id))
 
 
@@ -226,7 +226,7 @@ def delete_model(db: sqlite3.Connection, name: str, version: str) -> None:
     that its number is never given again."""
     if not version:
         for table in ("model_version_tags", "model_versions", "registered_model_tags", "registered_model_aliases"):
-            db.execute(f"DELETE FROM {table} WHERE name = ?", (name,))  # noqa: S608
+            db.execute(f"DELETE FROM {table} WHERE name = ?", (name,))
         db.execute("DELETE FROM registered_models WHERE name = ?", (name,))
         return
     number = int(version)

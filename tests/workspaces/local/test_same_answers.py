@@ -109,8 +109,17 @@ def test_experiments_are_the_same(direct: DirectStore, client: ClientStore) -> N
 @pytest.mark.parametrize("lifecycle", ["active", "deleted", "all"])
 @pytest.mark.parametrize(
     ("order_by", "descending"),
-    [("", False), ("rmse", False), ("rmse", True), ("metrics.weird", False), ("metrics.weird", True)]
-    + [("params.alpha", True), ("tags.stage", False), ("attributes.start_time", False), ("end_time", True)],
+    [
+        ("", False),
+        ("rmse", False),
+        ("rmse", True),
+        ("metrics.weird", False),
+        ("metrics.weird", True),
+        ("params.alpha", True),
+        ("tags.stage", False),
+        ("attributes.start_time", False),
+        ("end_time", True),
+    ],
 )
 def test_runs_are_the_same_in_the_same_order(
     direct: DirectStore, client: ClientStore, lifecycle: Any, order_by: str, descending: bool
@@ -163,7 +172,7 @@ FILTERS = [
     "tags.stage LIKE '%xx'",
     "tag.stage != 'x'",
     "tags.mlflow.runName = 'run-1'",
-    'tags."mlflow.parentRunId" LIKE \'%\'',
+    "tags.\"mlflow.parentRunId\" LIKE '%'",
     "attributes.status = 'FAILED'",
     "status = 'FINISHED' AND metrics.rmse > 1",
     "attribute.run_name LIKE 'run-%'",
@@ -177,7 +186,7 @@ FILTERS = [
     "user_id = 'nobody'",
     "artifact_uri LIKE '%artifacts'",
     "params.kind = 'ünïcode'",
-    "params.alpha = \"0.3\"",
+    'params.alpha = "0.3"',
 ]
 REFUSED = [
     "metrics.rmse",
@@ -252,7 +261,12 @@ def written(store: Any) -> Any:
     experiment = store.ensure_experiment("wine")
     assert store.ensure_experiment("wine").id == experiment.id
     run = store.create_run(experiment.id, "one", {"mlflow.user": "me", "k": "v"}, {"alpha": "0.1"})
-    points = [Metric("m", 2.0, 1, 100), Metric("m", 3.0, 0, 200), Metric("nan", math.nan, 0, 1), Metric("i", math.inf, 0, 1)]
+    points = [
+        Metric("m", 2.0, 1, 100),
+        Metric("m", 3.0, 0, 200),
+        Metric("nan", math.nan, 0, 1),
+        Metric("i", math.inf, 0, 1),
+    ]
     store.log_batch(run.id, points, {"beta": "2"}, {"k": "new", "long": "x" * 5000})
     # Without the NaN: MLflow 3.15 itself fails when one is logged twice.
     store.log_batch(run.id, [points[0], points[1], points[3]], {"alpha": "0.1"}, {})
