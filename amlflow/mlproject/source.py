@@ -56,7 +56,7 @@ def fetch(uri: str, version: str = "") -> ProjectSource:
         )
     place = _subfolder(folder.absolute(), subdir)
     found = describe_folder(place)
-    name = (found.repo_url and _with_subdir(found.repo_url, place, found)) or str(place)
+    name = _recorded_name(place)
     return ProjectSource(
         place, uri, name, commit=found.commit, repo_url=found.repo_url, branch=found.branch, dirty=found.dirty
     )
@@ -186,11 +186,13 @@ def _repository(folder: Path) -> Path | None:
     return next((place for place in (folder, *folder.parents) if (place / ".git").exists()), None)
 
 
-def _with_subdir(url: str, place: Path, found: ProjectSource) -> str:
-    """MLflow records a folder of a repository as URL#path-within-it."""
+def _recorded_name(place: Path) -> str:
+    """MLflow records a folder of a repository as file://ROOT#path-within-it, and any other as its path."""
     root = _repository(place)
-    within = place.relative_to(root).as_posix() if root else "."
-    return url if within == "." else f"{url}#{within}"
+    if root is None:
+        return str(place)
+    within = place.relative_to(root).as_posix()
+    return f"file://{root}" if within == "." else f"file://{root}#{within}"
 
 
 def _git(arguments: Sequence[str], folder: Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
