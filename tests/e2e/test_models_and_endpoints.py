@@ -69,7 +69,7 @@ def wine(amlflow: Any, trained: Path) -> Iterator[Any]:
 
     with sqlite3.connect(trained / "mlflow.db") as source, sqlite3.connect(home / "mlflow.db") as copy:
         source.backup(copy)
-    yield amlflow
+    return amlflow
 
 
 def test_register_from_every_kind_of_source(wine: Any, trained: Path) -> None:
