@@ -43,6 +43,7 @@ def deploy(
 
     Example: amlflow deploy wine@champion --target local
     """
+    from amlflow.cli import progress
     from amlflow.cli.endpoint import endpoint_record, plan_record, print_endpoint
     from amlflow.services import deployment
     from amlflow.targets.base import DeployOptions
@@ -56,6 +57,7 @@ def deploy(
             plan_record(plan), "endpoint", [(step.action, f"{step.what} {step.detail}".strip()) for step in plan.steps]
         )
         return
-    endpoint = deployment.deploy(state.workspace, request, state.note)
+    with progress.steps(state) as report:
+        endpoint = deployment.deploy(state.workspace, request, report)
     print_endpoint(state, endpoint_record(endpoint))
     state.note(f"Try `amlflow endpoint invoke {endpoint.name} --example`.")

@@ -49,6 +49,7 @@ def run_project(
 
     Example: amlflow run-project ./proj -P alpha=0.1 -e wine
     """
+    from amlflow.cli import progress
     from amlflow.errors import NotSupported
     from amlflow.services import jobs, projects
     from amlflow.services.tracking import pairs
@@ -74,14 +75,15 @@ def run_project(
         state.out.one(projects.describe(projects.plan(request)), "command")
         return
     if detach:
-        job = jobs.submit(state.workspace, request, state.note)
+        with progress.steps(state) as report:
+            job = jobs.submit(state.workspace, request, report)
         state.out.one({"job_id": job.id, "status": job.status}, "job_id", [("job", job.id), ("status", job.status)])
         state.note(f"Follow it with `amlflow job logs -f {job.id[:8]}`.")
         return
     finished = projects.run(
         state.workspace,
         request,
-        state.note,
+        lambda: progress.steps(state),
         lambda run: state.note(f"Run {run.name} ({run.id}) in experiment {run.experiment_name}"),
     )
     state.note(f"Run {finished.run.name} {finished.run.status.lower()} after {finished.ended.seconds:.1f}s")

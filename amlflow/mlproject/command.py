@@ -49,7 +49,7 @@ def tags(source: ProjectSource, entry_point: str, manager: str) -> dict[str, str
         "mlflow.source.git.commit": source.commit,
         "mlflow.source.git.repoURL": source.repo_url,
         "mlflow.source.git.branch": source.version if source.version_is_branch else "",
-        "mlflow.project.env": {"uv": "uv", "conda": "conda"}.get(manager, ""),
+        "mlflow.project.env": manager if manager in ("uv", "conda", "docker") else "",
     }
     return {key: value for key, value in found.items() if value}
 

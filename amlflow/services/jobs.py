@@ -44,7 +44,7 @@ class Job:
 def submit(workspace: Workspace, request: projects.ProjectRequest, report: Callable[[str], None]) -> Job:
     """Make the run and its environment here, where errors are seen, then run it in the background."""
     planned = projects.plan(request)
-    program = projects.prepare(planned, report)
+    program = projects.prepare(workspace, planned, report)
     run = projects.make_run(workspace, planned)
     folder = workspace.state_folder() / "jobs" / run.id
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)

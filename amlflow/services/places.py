@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ def describe(resolved: Resolved) -> dict[str, Any]:
     record: dict[str, Any] = {"name": _name(spec), "kind": _kind(spec), "where": _where(spec)}
     if isinstance(spec, LocalSpec):
         record["exists"] = (spec.path / "mlflow.db").is_file()
+        record["mlflow"] = version("mlflow-skinny")
         record["tracking_uri"] = f"sqlite:///{spec.path / 'mlflow.db'}"
     elif isinstance(spec, AzureSpec):
         record.update(subscription=spec.subscription, resource_group=spec.group, workspace_name=spec.name)

@@ -6,19 +6,21 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 from amlflow.environments import build, spec
 from amlflow.environments.spec import EnvironmentSpec
-from amlflow.errors import AmlflowError, NotFound, UsageError
+from amlflow.errors import NotFound, UsageError
 from amlflow.mlproject import command as commands
 from amlflow.mlproject import file as project_files
 from amlflow.mlproject import source as sources
 from amlflow.mlproject.file import Project
 from amlflow.mlproject.source import ProjectSource
-from amlflow.services import execution, tracking
+from amlflow.services import containers, execution, tracking
 from amlflow.workspaces.base import Run, Workspace
 
 EnvManager = Literal["", "uv", "local", "conda"]
@@ -75,28 +77,35 @@ def plan(request: ProjectRequest, storage: Path | None = None) -> ProjectPlan:
 def run(
     workspace: Workspace,
     request: ProjectRequest,
-    report: Callable[[str], None],
+    progress: Callable[[], AbstractContextManager[Callable[[str], None]]],
     announce: Callable[[Run], None],
 ) -> execution.Finished:
-    """Run the project to its end. The environment is made before the run, so that one that cannot be made leaves no
-    run behind."""
+    """Run the project to its end. `progress` gives the function that is told of steps until the program starts.
+
+    The environment is made before the run, so that one that cannot be made leaves no run behind."""
     with tempfile.TemporaryDirectory(prefix="amlflow-") as storage:
-        planned = plan(request, Path(storage))
-        program = prepare(planned, report)
+        with progress() as report:
+            planned = plan(request, Path(storage))
+            program = prepare(workspace, planned, report)
         make_run = _run_maker(workspace, planned)
         return execution.execute(workspace, program, make_run, announce=announce)
 
 
-def prepare(planned: ProjectPlan, report: Callable[[str], None]) -> execution.Program:
+def prepare(workspace: Workspace, planned: ProjectPlan, report: Callable[[str], None]) -> execution.Program:
     """The program to start: its environment made, or found in the cache."""
     variables: dict[str, str] = {}
+    command = _shell(planned.shell_line)
     if planned.environment is not None:
         made = build.ensure(planned.environment, "conda" if planned.manager == "conda" else "uv", report)
         variables = made.variables()
+        if made.prefix is not None:
+            _warn_of_other_mlflow(made.prefix, planned.environment.source, report)
+    elif planned.manager == "docker":
+        command = containers.command(planned.project, planned.shell_line, workspace.state_folder())
     elif planned.manager == "local":
         variables = build.ensure(EnvironmentSpec(source=""), "local").variables()
     return execution.Program(
-        _shell(planned.shell_line),
+        command,
         cwd=planned.source.project_folder,
         env={**variables, execution.PROJECT_VARIABLE: str(planned.source.project_folder)},
         system_metrics=planned.request.system_metrics,
@@ -163,7 +172,12 @@ def _keep_diff(workspace: Workspace, run: Run, source: ProjectSource) -> None:
 
 def _environment(project: Project, asked: str) -> tuple[str, EnvironmentSpec | None]:
     if project.docker_env is not None and asked != "local":
-        raise _no_docker(project)
+        if asked:
+            raise UsageError(
+                f"The project runs in a container (docker_env in {project.source_file}), not in an environment of {asked}.",
+                "Leave out --env-manager, or use --env-manager local.",
+            )
+        return "docker", None
     if asked == "local" or (project.python_env is None and project.conda_env is None):
         return "local", None
     if project.python_env is not None:
@@ -193,16 +207,16 @@ def _with_conda(environment: EnvironmentSpec, file: Path) -> EnvironmentSpec:
     return replace(environment, conda_file=file)
 
 
-def _no_docker(project: Project) -> AmlflowError:
-    engine = shutil.which("docker") or shutil.which("podman")
-    image = (project.docker_env or {}).get("image", "")
-    reason = (
-        "amlflow does not run projects in containers" if engine else "no container engine (docker, podman) is installed"
-    )
-    return AmlflowError(
-        f"The project asks for the Docker image {image!r} (docker_env in {project.source_file}), and {reason}.",
-        "Run it in the environment at hand with `--env-manager local`, or give the project a python_env.yaml.",
-    )
+def _warn_of_other_mlflow(prefix: Path, source: str, report: Callable[[str], None]) -> None:
+    """A program's MLflow refuses a database that another version of it made."""
+    own = version("mlflow-skinny")
+    for info in prefix.glob("lib/python*/site-packages/mlflow_skinny-*.dist-info"):
+        theirs = info.name.removeprefix("mlflow_skinny-").removesuffix(".dist-info")
+        if theirs.split(".")[:2] != own.split(".")[:2]:
+            report(
+                f"Warning: {source} installs MLflow {theirs}, and the workspace's database is that of {own}: the program may be "
+                f"refused («out-of-date database schema»). Ask for mlflow=={own}."
+            )
 
 
 def _shell(line: str) -> Sequence[str]:

@@ -8,7 +8,6 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +60,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, shared_cache: Path) -> Pat
 
 
 @pytest.fixture
-def wine(amlflow: Any, trained: Path) -> Iterator[Any]:
+def wine(amlflow: Any, trained: Path) -> Any:
     """The command, on a workspace of its own with the trained runs. Their artifacts stay where they were logged."""
     home = Path(amlflow.env["AMLFLOW_HOME"]) / "workspaces" / "local"
     home.mkdir(parents=True)

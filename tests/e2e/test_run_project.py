@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -158,7 +159,7 @@ def test_steps_that_name_no_environment_share_the_projects(amlflow: Any, project
         ({"MLproject": MAIN.replace(", default: 0.5", "")}, ["-P", "alhpa=1"], 2, "is 'alhpa' a misspelling"),
         ({"MLproject": MAIN.replace(", default: 0.5", "")}, [], 2, "Give -P alpha=VALUE"),
         ({"MLproject": MAIN}, ["-P", "alpha"], 2, "Write it as KEY=VALUE"),
-        ({"MLproject": "docker_env: {image: x}\n" + MAIN}, [], 1, "no container engine"),
+        ({"MLproject": "docker_env: {image: x}\n" + MAIN}, [], 1, "no container engine runs here"),
         ({"MLproject": MAIN}, ["--env-manager", "pip"], 2, "It is one of uv, local, conda"),
         ({"MLproject": MAIN}, ["--version", "v1"], 2, "--version is for Git URLs"),
         ({"MLproject": MAIN}, ["--compute", "cpu"], 1, "does not yet talk to"),
@@ -174,9 +175,12 @@ def test_what_is_wrong_with_a_project_is_said_and_no_run_is_left(
     amlflow: Any, project: Callable[..., Path], files: dict[str, str], arguments: list[str], code: int, said: str
 ) -> None:
     project(files)
-    result = amlflow("run-project", "proj", *arguments, PATH=f"{Path(sys.executable).parent}:/usr/bin:/bin")
-    if "docker_env" in files.get("MLproject", "") and "does not run projects in containers" in result.err:
-        said = "does not run projects in containers"
+    # A PATH on which there is no container engine, whatever this machine has.
+    tools = amlflow.cwd / "bin"
+    tools.mkdir()
+    for name in ("bash", "git"):
+        (tools / name).symlink_to(shutil.which(name) or "")
+    result = amlflow("run-project", "proj", *arguments, PATH=f"{Path(sys.executable).parent}:{tools}")
     assert result.code == code, result.err
     assert said in result.err
     assert "Traceback" not in result.err
@@ -242,3 +246,32 @@ def test_a_dry_run_prints_the_plan_and_runs_nothing(amlflow: Any, project: Calla
     plan = amlflow.ok("run-project", "proj", "-P", "alpha=1", "--dry-run", "-o", "json").json
     assert (plan["command"], plan["params"], plan["env_manager"]) == ("python main.py 1", {"alpha": "1"}, "local")
     assert runs(amlflow) == []
+
+
+def test_a_project_in_a_container(amlflow: Any, project: Callable[..., Path]) -> None:
+    """With a real engine, on an image made of two static programs; no registry is asked."""
+    engine, shell, tools = (shutil.which(name) for name in ("podman", "bash-static", "busybox"))
+    if not (engine and shell and tools and subprocess.run([engine, "info"], capture_output=True).returncode == 0):
+        pytest.skip("needs podman, bash-static and busybox")
+    root = amlflow.cwd / "rootfs" / "bin"
+    root.mkdir(parents=True)
+    shutil.copy(shell, root / "bash")
+    shutil.copy(tools, root / "busybox")
+    (root / "cat").symlink_to("busybox")
+    packed = subprocess.run(["tar", "-C", root.parent, "-c", "."], capture_output=True, check=True).stdout
+    image = "localhost/amlflow-e2e:latest"
+    subprocess.run([engine, "import", "-", image], input=packed, capture_output=True, check=True)
+    if subprocess.run([engine, "run", "--rm", image, "bash", "-c", "true"], capture_output=True).returncode != 0:
+        pytest.skip("this machine's engine cannot start a container")
+    project(
+        {
+            "MLproject": f"docker_env:\n  image: {image}\n  environment: [[GREETING, hello there]]\n"
+            "entry_points:\n  main:\n    parameters: {x: string}\n    command: 'echo \"$GREETING\" {x} $MLFLOW_RUN_ID > out.txt; cat out.txt'\n"
+        }
+    )
+    result = amlflow.ok("run-project", "proj", "-P", "x=$(touch owned)")
+    (run,) = runs(amlflow)
+    assert result.out == f"hello there $(touch owned) {run['run_id']}\n"
+    assert (amlflow.cwd / "proj/out.txt").read_text() == result.out
+    assert run["tags"]["mlflow.project.env"] == "docker"
+    assert not (amlflow.cwd / "proj/owned").exists()
