@@ -266,7 +266,8 @@ def test_a_project_in_a_container(amlflow: Any, project: Callable[..., Path]) ->
     project(
         {
             "MLproject": f"docker_env:\n  image: {image}\n  environment: [[GREETING, hello there]]\n"
-            "entry_points:\n  main:\n    parameters: {x: string}\n    command: 'echo \"$GREETING\" {x} $MLFLOW_RUN_ID > out.txt; cat out.txt'\n"
+            "entry_points:\n  main:\n    parameters: {x: string}\n"
+            "    command: 'echo \"$GREETING\" {x} $MLFLOW_RUN_ID > out.txt; cat out.txt'\n"
         }
     )
     result = amlflow.ok("run-project", "proj", "-P", "x=$(touch owned)")
