@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from amlflow.errors import AmlflowError, UsageError, nearest
+from amlflow import documents
+from amlflow.errors import UsageError
 
 FILE_NAME = "amlflow.yaml"
 OUTPUT_FORMATS = ("table", "tsv", "json", "yaml")
@@ -72,23 +73,8 @@ def load(path: Path | None) -> Config:
     """Read and check the file. Raises `UsageError` naming the file, the line and the nearest known key."""
     if path is None:
         return Config()
-    import yaml
-
-    try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" line {where.line + 1}" if where else ""
-        raise UsageError(f"{path}{line} is not valid YAML: {getattr(error, 'problem', None) or error}.") from error
-    except OSError as error:
-        raise AmlflowError(f"{path} cannot be read: {error.strerror}.") from error
-    if content is None:
-        return Config(path=path)
-    _check_mapping(path, content, "the file", _TOP_KEYS, _lines(node) if isinstance(content, dict) else {})
-    profiles = content.get("profiles") or {}
-    _check_mapping(path, profiles, "'profiles'", None, {})
+    content = documents.read(path, _TOP_KEYS)
+    profiles = documents.mapping(path, content.get("profiles") or {}, "'profiles'")
     return Config(
         path=path,
         workspace=_text(path, content, "workspace"),
@@ -101,7 +87,8 @@ def load(path: Path | None) -> Config:
 def _profile(path: Path, name: str, body: Any) -> Profile:
     if isinstance(body, str):
         return Profile(name, body)
-    _check_mapping(path, body, f"the profile {name!r}", _PROFILE_KEYS, {})
+    what = f"the profile {name!r}"
+    documents.check_keys(path, documents.mapping(path, body, what), _PROFILE_KEYS, what)
     workspace = _text(path, body, "workspace")
     if not workspace:
         raise UsageError(f"The profile {name!r} of {path} names no workspace.", "Add a 'workspace:' key to it.")
@@ -125,24 +112,7 @@ def _text(path: Path, content: Mapping[str, Any], key: str) -> str:
 
 
 def _mapping(path: Path, content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = content.get(key) or {}
-    _check_mapping(path, value, f"{key!r}", None, {})
-    return dict(value)
-
-
-def _check_mapping(path: Path, value: Any, what: str, known: tuple[str, ...] | None, lines: Mapping[str, int]) -> None:
-    if not isinstance(value, dict):
-        raise UsageError(f"In {path}, {what} must be a mapping of names to values, not {value!r}.")
-    for key in value:
-        if known is not None and key not in known:
-            line = f" line {lines[str(key)]}" if str(key) in lines else ""
-            near = nearest(str(key), known)
-            hint = f" Did you mean {near}?" if near else ""
-            raise UsageError(f"{path}{line}: {key!r} is not a key of {what}.{hint}", f"Known: {', '.join(known)}.")
-
-
-def _lines(node: Any) -> dict[str, int]:
-    return {str(key.value): key.start_mark.line + 1 for key, _ in getattr(node, "value", [])}
+    return documents.mapping(path, content.get(key) or {}, f"{key!r}")
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

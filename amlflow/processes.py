@@ -147,6 +147,18 @@ def start_detached(command: Sequence[str], *, cwd: Path, env: Mapping[str, str],
     return child.pid
 
 
+def started(pid: int) -> float:
+    """When a process began, in epoch seconds; 0 for one that is gone. Together with its number it tells a process from another
+    that was given the same number later."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return 0.0 if process.status() == psutil.STATUS_ZOMBIE else round(process.create_time(), 2)
+    except psutil.Error:
+        return 0.0
+
+
 def _start(
     command: Sequence[str], cwd: Path | None, env: Mapping[str, str] | None, shared_group: bool, captured: bool
 ) -> subprocess.Popen[bytes]:

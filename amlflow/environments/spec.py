@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from amlflow.errors import AmlflowError, NotFound, UsageError, nearest
+from amlflow import documents
+from amlflow.errors import NotFound, UsageError
 
 # Packages of conda's main channels that are not Python packages, or that PyPI has under that name as something else.
 NEEDS_CONDA = frozenset(
@@ -58,8 +59,7 @@ class EnvironmentSpec:
 
 def from_python_env(path: Path) -> EnvironmentSpec:
     """MLflow's python_env.yaml. Raises `UsageError` for what it cannot mean."""
-    content = _mapping(path)
-    _check_keys(path, content, _PYTHON_ENV_KEYS)
+    content = documents.read(path, _PYTHON_ENV_KEYS)
     python = content.get("python")
     if python is not None and not isinstance(python, (str, float, int)):
         raise UsageError(f"{path}: 'python' must be a version such as \"3.11\", not {python!r}.")
@@ -78,8 +78,7 @@ def from_requirements(path: Path, python: str = "") -> EnvironmentSpec:
 
 def from_conda(path: Path) -> EnvironmentSpec:
     """A conda.yaml; with `conda_file` set where it has packages that only conda has."""
-    content = _mapping(path)
-    _check_keys(path, content, _CONDA_KEYS)
+    content = documents.read(path, _CONDA_KEYS)
     entries = content.get("dependencies") or []
     if not isinstance(entries, list):
         raise UsageError(f"{path}: 'dependencies' must be a list, not {entries!r}.")
@@ -120,32 +119,6 @@ def of_model(folder: Path) -> EnvironmentSpec:
         f"The model in {folder} says nothing of the packages that it needs.",
         "Use --env-manager local to serve it in the environment at hand.",
     )
-
-
-def _mapping(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}" if mark else ""
-        raise UsageError(f"{path}{line} is not valid YAML: {getattr(error, 'problem', None) or error}.") from error
-    except OSError as error:
-        raise AmlflowError(f"{path} cannot be read: {error.strerror}.") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise UsageError(f"{path} must be a mapping of names to values, not {content!r}.")
-    return content
-
-
-def _check_keys(path: Path, content: dict[str, Any], known: Sequence[str]) -> None:
-    for key in content:
-        if key not in known:
-            near = nearest(str(key), known)
-            hint = f" Did you mean {near}?" if near else ""
-            raise UsageError(f"{path}: {key!r} is not a key of this file.{hint}", f"Known: {', '.join(known)}.")
 
 
 def _lines(path: Path, content: dict[str, Any], key: str) -> list[str]:

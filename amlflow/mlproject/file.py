@@ -6,12 +6,13 @@ The format is MLflow's (docs: «MLflow Projects», MLproject file). A folder wit
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from amlflow.errors import AmlflowError, NotFound, UsageError, nearest
+from amlflow import documents
+from amlflow.errors import NotFound, UsageError, nearest
 
 ParameterType = Literal["string", "float", "path", "uri"]
 PARAMETER_TYPES = ("string", "float", "path", "uri")
@@ -90,8 +91,7 @@ def load(folder: Path) -> Project:
     file = _find(folder)
     if file is None:
         return Project(folder, folder, **_implicit_environment(folder))
-    content, lines = _read(file)
-    _check_keys(file, content, _PROJECT_KEYS, "the project", lines)
+    content = documents.read(file, _PROJECT_KEYS, "the project")
     given = [key for key in _ENVIRONMENT_KEYS if content.get(key) is not None]
     if len(given) > 1:
         raise UsageError(f"{file} gives {' and '.join(given)}; a project has one environment.", "Remove one of them.")
@@ -100,10 +100,10 @@ def load(folder: Path) -> Project:
             f"{file} describes a Databricks Spark job, which does not run here.", "Use `mlflow run` for it."
         )
     entry_points = content.get("entry_points") or {}
-    _check_mapping(file, entry_points, "entry_points")
+    documents.mapping(file, entry_points, "entry_points")
     docker = content.get("docker_env")
     if docker is not None:
-        _check_mapping(file, docker, "docker_env")
+        documents.mapping(file, docker, "docker_env")
         if not docker.get("image"):
             raise UsageError(f"{file}: docker_env names no 'image'.")
     environment = {key: _environment_file(file, content[key], key) for key in given if key != "docker_env"}
@@ -124,33 +124,14 @@ def _find(folder: Path) -> Path | None:
     return None
 
 
-def _read(file: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    import yaml
-
-    try:
-        text = file.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}" if mark else ""
-        raise UsageError(f"{file}{line} is not valid YAML: {getattr(error, 'problem', None) or error}.") from error
-    except OSError as error:
-        raise AmlflowError(f"{file} cannot be read: {error.strerror}.") from error
-    if content is None:
-        content = {}
-    _check_mapping(file, content, "the project")
-    return content, {str(key.value): key.start_mark.line + 1 for key, _ in getattr(node, "value", [])}
-
-
 def _entry_point(file: Path, name: str, body: Any) -> EntryPoint:
-    _check_mapping(file, body, f"entry point {name!r}")
-    _check_keys(file, body, _ENTRY_POINT_KEYS, f"entry point {name!r}", {})
+    what = f"entry point {name!r}"
+    documents.check_keys(file, documents.mapping(file, body, what), _ENTRY_POINT_KEYS, what)
     command = body.get("command")
     if not isinstance(command, str) or not command.strip():
         raise UsageError(f"{file}: entry point {name!r} has no command.", "Add a 'command:' to it.")
     parameters = body.get("parameters") or {}
-    _check_mapping(file, parameters, f"the parameters of {name!r}")
+    documents.mapping(file, parameters, f"the parameters of {name!r}")
     return EntryPoint(name, command, {str(key): _parameter(file, str(key), value) for key, value in parameters.items()})
 
 
@@ -159,8 +140,8 @@ def _parameter(file: Path, name: str, body: Any) -> Parameter:
     if isinstance(body, str):
         kind: Any = body
     else:
-        _check_mapping(file, body, f"parameter {name!r}")
-        _check_keys(file, body, _PARAMETER_KEYS, f"parameter {name!r}", {})
+        what = f"parameter {name!r}"
+        documents.check_keys(file, documents.mapping(file, body, what), _PARAMETER_KEYS, what)
         kind = body.get("type", "string")
         default = None if body.get("default") is None else _text(body["default"])
     if kind not in PARAMETER_TYPES:
@@ -190,19 +171,3 @@ def _environment_file(file: Path, value: Any, key: str) -> Path:
     if not path.is_file():
         raise UsageError(f"{file} names {value!r} as its {key}, and there is no such file.", "Correct the path.")
     return path
-
-
-def _check_mapping(file: Path, value: Any, what: str) -> None:
-    if not isinstance(value, dict):
-        raise UsageError(f"In {file}, {what} must be a mapping of names to values, not {value!r}.")
-
-
-def _check_keys(
-    file: Path, value: Mapping[str, Any], known: Sequence[str], what: str, lines: Mapping[str, int]
-) -> None:
-    for key in value:
-        if key not in known:
-            near = nearest(str(key), known)
-            hint = f" Did you mean {near}?" if near else ""
-            line = f" line {lines[str(key)]}" if str(key) in lines else ""
-            raise UsageError(f"{file}{line}: {key!r} is not a key of {what}.{hint}", f"Known: {', '.join(known)}.")

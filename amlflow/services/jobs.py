@@ -70,7 +70,7 @@ def submit(workspace: Workspace, request: projects.ProjectRequest, report: Calla
     except BaseException:
         workspace.finish_run(run.id, "KILLED")
         raise
-    (folder / "pid").write_text(f"{pid} {_started(pid)}", encoding="ascii")
+    (folder / "pid").write_text(f"{pid} {processes.started(pid)}", encoding="ascii")
     return _job(workspace, folder, content)
 
 
@@ -164,7 +164,7 @@ def _job(workspace: Workspace, folder: Path, content: Mapping[str, Any]) -> Job:
     run: Run = workspace.get_run(content["run_id"])
     pid, started = _pid(folder)
     status: str = run.status
-    if status not in _ENDED and pid and _started(pid) != started:
+    if status not in _ENDED and pid and processes.started(pid) != started:
         workspace.finish_run(run.id, "KILLED")
         status = "KILLED"
     return Job(run.id, run.name, content["project"], status, pid, content["submitted_ms"], str(folder))
@@ -176,17 +176,6 @@ def _pid(folder: Path) -> tuple[int, float]:
         return int(pid), float(started)
     except (OSError, ValueError):
         return 0, 0.0
-
-
-def _started(pid: int) -> float:
-    """When the process began; a number that was given again to another process has another start."""
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        return 0.0 if process.status() == psutil.STATUS_ZOMBIE else round(process.create_time(), 2)
-    except psutil.Error:
-        return 0.0
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from amlflow import serving
+from amlflow import processes, serving
 from amlflow.environments import build, spec
 from amlflow.errors import AmlflowError, NotFound, NotSupported, Unavailable, UsageError
 from amlflow.locks import locked
@@ -223,7 +223,7 @@ class LocalTarget:
                 )
         finally:
             listening.close()
-        (folder / "supervisor").write_text(f"{process.pid} {_started(process.pid)}", encoding="ascii")
+        (folder / "supervisor").write_text(f"{process.pid} {processes.started(process.pid)}", encoding="ascii")
         # It is meant to outlive us, of which Popen would warn.
         process.returncode = 0
         return 1
@@ -313,7 +313,7 @@ class LocalTarget:
 
     def _alive(self, folder: Path) -> bool:
         pid, started = self._supervisor(folder)
-        return bool(pid) and _started(pid) == started
+        return bool(pid) and processes.started(pid) == started
 
     @staticmethod
     def _read(file: Path) -> dict[str, Any]:
@@ -360,17 +360,6 @@ def _holder(port: int) -> str:
             if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN:
                 return f"process {connection.pid} ({psutil.Process(connection.pid).name()})" if connection.pid else ""
     return ""
-
-
-def _started(pid: int) -> float:
-    """When a process began; 0 for one that is gone, so that a number given again to another never passes for it."""
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        return 0.0 if process.status() == psutil.STATUS_ZOMBIE else round(process.create_time(), 2)
-    except psutil.Error:
-        return 0.0
 
 
 def _tail(log: Path) -> str:
