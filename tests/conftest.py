@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -71,7 +72,13 @@ class Amlflow:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
+            # Whoever started the tests may ignore interrupts, as a shell does for `&`; a user's shell does not.
+            preexec_fn=self.take_interrupts,
         )
+
+    @staticmethod
+    def take_interrupts() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     @property
     def command(self) -> list[str]:

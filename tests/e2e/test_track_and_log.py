@@ -144,6 +144,23 @@ def test_a_signal_reaches_the_program_and_the_run_is_killed(amlflow: Any, number
     assert runs(amlflow)[0]["status"] == "KILLED"
 
 
+def test_nohup_is_respected(amlflow: Any) -> None:
+    script = "import time; open('started', 'w').close(); time.sleep(2); print('done')"
+    process = subprocess.Popen(
+        ["nohup", *amlflow.command, "track", "--", PY, "-c", script],
+        env=amlflow.env,
+        cwd=amlflow.cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    wait_until((amlflow.cwd / "started").exists)
+    os.killpg(process.pid, signal.SIGHUP)
+    out, _ = process.communicate(timeout=30)
+    assert (process.returncode, out) == (0, b"done\n")
+    assert runs(amlflow)[0]["status"] == "FINISHED"
+
+
 def test_a_second_interrupt_ends_a_program_that_ignores_the_first(amlflow: Any) -> None:
     script = (
         "import signal, time\n"
@@ -188,7 +205,13 @@ def test_a_terminal_ctrl_c_reaches_the_program_once(amlflow: Any) -> None:
         "while time.time() < end: time.sleep(0.05)\n"
         "print('count', count, flush=True)\n"
     )
-    child = pexpect.spawn(amlflow.command[0], ["track", "--", PY, "-c", script], env=amlflow.env, cwd=amlflow.cwd)
+    child = pexpect.spawn(
+        amlflow.command[0],
+        ["track", "--", PY, "-c", script],
+        env=amlflow.env,
+        cwd=amlflow.cwd,
+        preexec_fn=amlflow.take_interrupts,
+    )
     child.expect("ready", timeout=60)
     time.sleep(0.2)
     child.sendintr()
