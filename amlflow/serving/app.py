@@ -65,6 +65,8 @@ class App:
         # One thread: models are rarely safe to ask from two at once.
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._usual_s = INLINE_S * 2
+        # Once set, every answer asks its client to come back on another connection.
+        self.draining = False
 
     def warm(self) -> None:
         """Ask the model for its own example, so that one that cannot answer never takes a request."""
@@ -90,7 +92,11 @@ class App:
             {
                 "type": "http.response.start",
                 "status": status,
-                "headers": [_JSON, (b"content-length", str(len(body)).encode())],
+                "headers": [
+                    _JSON,
+                    (b"content-length", str(len(body)).encode()),
+                    *([(b"connection", b"close")] if self.draining else []),
+                ],
             }
         )
         await send({"type": "http.response.body", "body": body})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import socket
@@ -14,6 +15,10 @@ from typing import Any, Optional
 # One request is one row most of the time: more threads than one only wait for each other.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+
+
+# How long a worker that is replaced goes on answering connections that it has accepted.
+DRAIN_S = 1.0
 
 
 def main(arguments: list[str]) -> None:
@@ -70,6 +75,15 @@ def _serve(app: Any, options: Any) -> None:
         async def startup(self, sockets: Optional[list[socket.socket]] = None) -> None:
             await super().startup(sockets=sockets)
             _say(options.ready_fd, {"ready": True})
+
+        async def shutdown(self, sockets: Optional[list[socket.socket]] = None) -> None:
+            # Stop accepting, but answer whoever was accepted already: a connection whose request is still on its way looks
+            # idle to uvicorn, which would cut it.
+            for server in self.servers:
+                server.close()
+            app.draining = True
+            await asyncio.sleep(DRAIN_S)
+            await super().shutdown(sockets=sockets)
 
     inherited = [socket.socket(fileno=options.socket_fd)] if options.socket_fd is not None else None
     Server(config).run(sockets=inherited)
