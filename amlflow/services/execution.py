@@ -15,6 +15,7 @@ from amlflow.services.references import RUN_VARIABLE
 from amlflow.workspaces.base import Run, RunStatus, Workspace
 
 LOG_FOLDER = "logs"
+# Read by shim/sitecustomize.py: the folder whose steps share the project's environment.
 PROJECT_VARIABLE = "AMLFLOW_PROJECT"
 PARENT_TAG = "mlflow.parentRunId"
 _SHIM = Path(__file__).parent / "shim"
@@ -79,8 +80,8 @@ def child_environment(workspace: Workspace, run: Run, program: Program) -> dict[
     env.setdefault("PYTHONUNBUFFERED", "1")
     if program.autolog:
         env["AMLFLOW_AUTOLOG"] = "1"
-    if program.autolog or PROJECT_VARIABLE in program.env:
-        env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_SHIM), env.get("PYTHONPATH", "")]))
+    env["AMLFLOW_EXPERIMENT"] = run.experiment_id
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_SHIM), env.get("PYTHONPATH", "")]))
     return env
 
 

@@ -235,6 +235,27 @@ def test_autologging_on_request(amlflow: Any) -> None:
     assert len(runs(amlflow)) == 1
 
 
+def test_a_program_that_sets_another_experiment_is_tracked_all_the_same(amlflow: Any) -> None:
+    script = (
+        "import mlflow\n"
+        "mlflow.set_experiment('other')\n"
+        "with mlflow.start_run(): mlflow.log_metric('a', 1)\n"
+        "mlflow.set_experiment('other')\n"
+        "with mlflow.start_run(run_name='second'): mlflow.log_metric('a', 2)\n"
+    )
+    result = amlflow.ok("track", "-e", "mine", "--run-name", "first", "--", PY, "-W", "ignore", "-c", script)
+    assert "set_experiment('other') is overruled" in result.err
+    found = {run["name"]: (run["experiment"], run["metrics"]["a"]) for run in runs(amlflow)}
+    assert found == {"first": ("mine", 1.0), "second": ("other", 2.0)}
+
+
+def test_a_programs_own_sitecustomize_still_runs(amlflow: Any) -> None:
+    (amlflow.cwd / "own").mkdir()
+    (amlflow.cwd / "own/sitecustomize.py").write_text("import builtins; builtins.seen = True")
+    result = amlflow.ok("track", "--", PY, "-c", "print(seen)", PYTHONPATH=str(amlflow.cwd / "own"))
+    assert result.out == "True\n"
+
+
 def test_system_metrics_on_request(amlflow: Any) -> None:
     amlflow.ok("track", "--system-metrics", "--", "true")
     metrics = amlflow.ok("run", "show", "last", "-o", "json").json["metrics"]

@@ -4,7 +4,11 @@ it costs nothing until the program imports one of the modules below, and never m
 AMLFLOW_AUTOLOG=1: MLflow autologging is turned on as soon as a library is imported that MLflow can autolog.
 AMLFLOW_PROJECT=FOLDER: a step of the same project, started by `mlflow.run` without an environment manager, runs in the
 environment at hand, which is the project's own; MLflow would make another one with pyenv.
+AMLFLOW_EXPERIMENT=ID: `mlflow.set_experiment` of another experiment, before the program opens the run that it is tracked in, is
+overruled with a warning; MLflow would refuse to open the run.
 """
+
+from __future__ import annotations
 
 import functools
 import importlib.abc
@@ -12,7 +16,11 @@ import importlib.machinery
 import importlib.util
 import os
 import sys
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    # Importing it for real would cost every program some milliseconds.
+    from typing import Any
 
 LIBRARIES = {
     "catboost", "fastai", "keras", "lightgbm", "lightning", "paddle", "prophet", "pyspark", "pytorch_lightning",
@@ -45,6 +53,24 @@ def _share_environment(projects: Any) -> None:
     projects.run = run
 
 
+def _keep_experiment(fluent: Any) -> None:
+    original, own = fluent.set_experiment, os.environ["AMLFLOW_EXPERIMENT"]
+
+    @functools.wraps(original)
+    def set_experiment(experiment_name: Any = None, experiment_id: Any = None, *args: Any, **options: Any) -> Any:
+        asked = experiment_id if experiment_id is not None else experiment_name
+        known = (own, os.environ.get("MLFLOW_EXPERIMENT_NAME"))
+        if "MLFLOW_RUN_ID" not in os.environ or asked in known:
+            return original(experiment_name, experiment_id, *args, **options)
+        sys.stderr.write(
+            "Warning: set_experiment(%r) is overruled: this program is tracked in a run of the experiment %r. "
+            "Give amlflow -e %s to track it there.\n" % (asked, known[1], asked)
+        )
+        return original(experiment_id=own)
+
+    fluent.set_experiment = set_experiment
+
+
 class _AfterImport(importlib.abc.MetaPathFinder):
     """Calls a function once the first of some modules has been imported whole."""
 
@@ -55,7 +81,7 @@ class _AfterImport(importlib.abc.MetaPathFinder):
         if self.busy or name not in self.names:
             return None
         mlflow = sys.modules.get("mlflow")
-        if self.act is not _share_environment and getattr(getattr(mlflow, "__spec__", None), "_initializing", False):
+        if self.act is _turn_on and getattr(getattr(mlflow, "__spec__", None), "_initializing", False):
             # MLflow itself is being imported and asks for the library: it cannot be called yet.
             return None
         self.busy = True
@@ -93,4 +119,6 @@ if os.environ.get("AMLFLOW_AUTOLOG") == "1":
     sys.meta_path.insert(0, _AfterImport(LIBRARIES, _turn_on))
 if os.environ.get("AMLFLOW_PROJECT"):
     sys.meta_path.insert(0, _AfterImport({"mlflow.projects"}, _share_environment))
+if os.environ.get("AMLFLOW_EXPERIMENT"):
+    sys.meta_path.insert(0, _AfterImport({"mlflow.tracking.fluent"}, _keep_experiment))
 _chain()
