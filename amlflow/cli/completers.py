@@ -54,7 +54,7 @@ def complete_run(ctx: typer.Context, incomplete: str) -> list[str]:
 def complete_job(ctx: typer.Context, incomplete: str) -> list[str]:
     def names() -> Iterable[str]:
         folder = _workspace(ctx).state_folder() / "jobs"
-        return ["last", *sorted(entry.name for entry in folder.iterdir())]
+        return ["last", *sorted(entry.name for entry in folder.iterdir() if (entry / "job.json").exists())]
 
     return _quietly(names, incomplete)
 

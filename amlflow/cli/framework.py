@@ -148,7 +148,6 @@ def noun(help: str) -> typer.Typer:
     def group() -> None:
         pass
 
-    group.__doc__ = help
     return app
 
 

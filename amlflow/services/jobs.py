@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -43,11 +45,21 @@ class Job:
 
 def submit(workspace: Workspace, request: projects.ProjectRequest, report: Callable[[str], None]) -> Job:
     """Make the run and its environment here, where errors are seen, then run it in the background."""
-    planned = projects.plan(request)
-    program = projects.prepare(workspace, planned, report)
+    root = workspace.state_folder() / "jobs"
+    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # What `path` parameters that are URIs are downloaded to; it stays for as long as the job needs it.
+    storage = Path(tempfile.mkdtemp(prefix="inputs-", dir=root))
+    try:
+        planned = projects.plan(request, storage)
+        program = projects.prepare(workspace, planned, report)
+    except BaseException:
+        shutil.rmtree(storage, ignore_errors=True)
+        raise
+    if not any(storage.iterdir()):
+        storage.rmdir()
     run = projects.make_run(workspace, planned)
-    folder = workspace.state_folder() / "jobs" / run.id
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder = root / run.id
+    folder.mkdir(exist_ok=True, mode=0o700)
     content = {
         "run_id": run.id,
         "project": planned.source.uri,

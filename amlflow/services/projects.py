@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from amlflow.environments import build, spec
 from amlflow.environments.spec import EnvironmentSpec
@@ -23,7 +23,6 @@ from amlflow.mlproject.source import ProjectSource
 from amlflow.services import containers, execution, tracking
 from amlflow.workspaces.base import Run, Workspace
 
-EnvManager = Literal["", "uv", "local", "conda"]
 ENV_MANAGERS = ("uv", "local", "conda")
 DIFF_ARTIFACT = "source"
 

@@ -212,7 +212,7 @@ def create_model_version(
 def set_alias(db: sqlite3.Connection, name: str, alias: str, version: str) -> None:
     db.execute(
         "INSERT INTO registered_model_aliases (name, alias, version) VALUES (?, ?, ?) "
-        "ON CONFLICT (workspace, name, alias) DO UPDATE SET version = excluded.version",
+        "ON CONFLICT DO UPDATE SET version = excluded.version",
         (name, alias, int(version)),
     )
 

@@ -1,1 +1,0 @@
-"""Azure ML workspaces."""

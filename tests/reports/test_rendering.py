@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import math
+
+from amlflow.cli.output import duration, number, size, to_json
+from amlflow.reports.comparison import Grid, markdown
+from amlflow.reports.sparkline import sparkline
+
+
+def test_a_sparkline_runs_from_the_lowest_to_the_highest() -> None:
+    assert sparkline([0, 1, 2, 3, 4, 5, 6, 7]) == "▁▂▃▄▅▆▇█"
+    assert sparkline([5, 5, 5]) == "▄▄▄"
+    assert sparkline([1, 2]) == ""
+    assert sparkline([math.nan] * 5) == ""
+    assert sparkline([0, math.nan, 7]) == "▁ █"
+
+
+def test_a_spike_in_a_long_history_is_never_smoothed_away() -> None:
+    values = [0.0] * 10_000
+    values[5_003] = 100.0
+    line = sparkline(values)
+    assert len(line) == 12
+    assert line.count("█") == 1
+
+
+def test_a_cell_never_breaks_out_of_a_markdown_table() -> None:
+    shown = markdown(Grid(["", "a|b"], [["x\ny", "<script>"]], frozenset({1})))
+    assert shown == "|   | a\\|b |\n| --- | ---: |\n| x y | &lt;script> |\n"
+
+
+def test_numbers_times_and_sizes_read_well() -> None:
+    assert [number(value) for value in (1.0, 0.1234567, 1e-9, 123456789.0, math.nan, math.inf)] == [
+        "1",
+        "0.123457",
+        "1e-09",
+        "123456789",
+        "nan",
+        "inf",
+    ]
+    assert [duration(0, ms) for ms in (1500, 61_000, 3_660_000)] == ["1.5s", "1m01s", "1h01m"]
+    assert [size(count) for count in (5, 1500, 2_500_000)] == ["5 B", "1.5 kB", "2.5 MB"]
+    assert to_json({"a": math.nan, "b": [math.inf]}) == '{"a": "NaN", "b": ["Infinity"]}'
