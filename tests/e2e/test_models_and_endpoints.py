@@ -71,7 +71,14 @@ def wine(amlflow: Any, trained: Path) -> Any:
     return amlflow
 
 
-def test_register_from_every_kind_of_source(wine: Any, trained: Path) -> None:
+def model_folder(wine: Any) -> Path:
+    """A copy of the folder of a model with a signature."""
+    location = wine.ok("register", "good", "--name", "copied", "-o", "json").json["location"]
+    wine.ok("model", "delete", "copied", "--yes")
+    return shutil.copytree(location, wine.cwd / "folder")
+
+
+def test_register_from_every_kind_of_source(wine: Any) -> None:
     best = wine.ok("register", "best:-rmse", "-e", "wine", "--name", "wine", "--alias", "champion", "-o", "json").json
     good = wine.ok("run", "show", "good", "-o", "json").json["run_id"]
     assert (best["model"], best["run_id"], best["aliases"]) == ("wine:1", good, ["champion"])
@@ -79,7 +86,7 @@ def test_register_from_every_kind_of_source(wine: Any, trained: Path) -> None:
     assert (
         wine.ok("register", "bad", "--name", "wine", "--tag", "a=b", "--description", "worse", "-q").out == "wine:3\n"
     )
-    folder = shutil.copytree(next(trained.glob("artifacts/*/models/*/artifacts")), wine.cwd / "folder")
+    folder = model_folder(wine)
     assert wine.ok("register", str(folder), "--name", "other", "-q").out == "other:1\n"
     shown = wine.ok("model", "show", "wine", "-o", "json").json
     assert (shown["version"], shown["tags"], shown["description"]) == ("3", {"a": "b"}, "worse")
@@ -106,8 +113,8 @@ def test_what_cannot_be_registered_says_why(wine: Any) -> None:
     assert "has no signature" in unsigned.err
 
 
-def test_an_incomplete_model_is_neither_registered_nor_deployed(wine: Any, trained: Path) -> None:
-    folder = shutil.copytree(next(trained.glob("artifacts/*/models/*/artifacts")), wine.cwd / "folder")
+def test_an_incomplete_model_is_neither_registered_nor_deployed(wine: Any) -> None:
+    folder = model_folder(wine)
     (folder / "model.pkl").unlink()
     for arguments in (["register", str(folder), "--name", "x"], ["deploy", str(folder), "--name", "x"]):
         refused = wine(*arguments)
@@ -201,9 +208,9 @@ def test_deploy_invoke_and_delete(wine: Any) -> None:
     assert wine.ok("endpoint", "list", "-o", "json").json == []
 
 
-def test_a_model_in_an_environment_of_its_own(wine: Any, trained: Path) -> None:
+def test_a_model_in_an_environment_of_its_own(wine: Any) -> None:
     """The scoring app needs nothing of amlflow: its environment has the model's requirements and the server's alone."""
-    folder = shutil.copytree(next(trained.glob("artifacts/*/models/*/artifacts")), wine.cwd / "folder")
+    folder = model_folder(wine)
     (folder / "requirements.txt").write_text("scikit-learn\ncloudpickle\n")
     shown = wine.ok("deploy", str(folder), "--name", "own", "-o", "json").json
     python = psutil.Process(shown["pid"]).exe(), psutil.Process(shown["pid"]).cmdline()[0]
@@ -211,8 +218,8 @@ def test_a_model_in_an_environment_of_its_own(wine: Any, trained: Path) -> None:
     assert wine.ok("endpoint", "invoke", "own", "--example").code == 0
 
 
-def test_requirements_that_do_not_resolve_are_named(wine: Any, trained: Path) -> None:
-    folder = shutil.copytree(next(trained.glob("artifacts/*/models/*/artifacts")), wine.cwd / "folder")
+def test_requirements_that_do_not_resolve_are_named(wine: Any) -> None:
+    folder = model_folder(wine)
     (folder / "requirements.txt").write_text("scikit-learn==0.0.1.nothing\n")
     refused = wine("deploy", str(folder), "--name", "own")
     assert refused.code == 1

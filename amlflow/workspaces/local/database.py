@@ -25,6 +25,14 @@ _TIMEOUT_S = 30.0
 # reads.py and writes.py know. Any other is read and written through MLflow's own client.
 KNOWN_SCHEMAS = frozenset(
     {
+        "bf29a5ff90ea",  # MLflow 3.5, 3.6, 3.7
+        "1bd49d398cd23",  # 3.8
+        "d3e4f5a6b7c8",  # 3.9
+        "1b5f0d9ad7c1",  # 3.10
+        "c3d6457b6d8a",  # 3.11
+        "7d34483879f0",  # 3.12
+        "da6fb0208061",  # 3.13
+        "b7e4c1a90f23",  # 3.14
         "6f8d9c3b2a1e",  # 3.15
     }
 )
