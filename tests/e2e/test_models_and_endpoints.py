@@ -298,12 +298,22 @@ def test_runs_by_every_name(wine: Any) -> None:
     assert wine.ok("run", "show", "-q").out == wine.ok("run", "show", "last", "-q").out
     assert wine("run", "show", "goood").code == 3
     assert "Did you mean 'good'" in wine("run", "show", "goood").err
-    ambiguous = wine("run", "show", "")
-    assert ambiguous.code == 0
-    ids = wine.ok("run", "list", "-q").out.split()
-    first = [run for run in ids if sum(other[0] == run[0] for other in ids) > 1]
-    if first:
-        assert "fits 2" in wine("run", "show", first[0][0]).err or wine("run", "show", first[0][0]).code == 2
+
+
+def test_an_ambiguous_prefix_lists_what_it_fits(wine: Any) -> None:
+    from amlflow.workspaces.local.workspace import LocalWorkspace
+
+    workspace = LocalWorkspace(Path(wine.env["AMLFLOW_HOME"]) / "workspaces" / "local")
+    # Of seventeen ids two begin with the same of sixteen digits.
+    ids = [workspace.create_run("0", f"r{number}", {}, {}).id for number in range(17)]
+    digit = next(run[0] for run in ids if sum(other[0] == run[0] for other in ids) > 1)
+    refused = wine("run", "show", digit)
+    assert refused.code == 2
+    assert f"'{digit}' fits" in refused.err
+    assert any(run in refused.err for run in ids)
+    same = [workspace.create_run("0", "twice", {}, {}).id for _ in range(2)]
+    twice = wine("run", "show", "twice")
+    assert (twice.code, all(run in twice.err for run in same)) == (2, True)
 
 
 def test_deleted_runs_come_back(wine: Any) -> None:
