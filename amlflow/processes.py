@@ -91,6 +91,16 @@ class Interrupts:
             _end_tree(child, self._shared_group)
 
 
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """A stretch that is not cut: a signal that comes within it raises `KeyboardInterrupt` at its end. For steps after which
+    somebody else must know what was started."""
+    with Interrupts() as interrupts:
+        yield
+    if interrupts.received:
+        raise KeyboardInterrupt
+
+
 def run(
     command: Sequence[str],
     *,

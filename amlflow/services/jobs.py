@@ -57,33 +57,15 @@ def submit(workspace: Workspace, request: projects.ProjectRequest, report: Calla
         raise
     if not any(storage.iterdir()):
         storage.rmdir()
-    run = projects.make_run(workspace, planned)
-    folder = root / run.id
-    folder.mkdir(exist_ok=True, mode=0o700)
-    content = {
-        "run_id": run.id,
-        "project": planned.source.uri,
-        "workspace": f"local:{workspace.state_folder()}",
-        "command": list(program.command),
-        "cwd": str(program.cwd),
-        "env": dict(program.env),
-        "system_metrics": program.system_metrics,
-        "submitted_ms": execution.now_ms(),
-    }
-    file = folder / JOB_FILE
-    file.write_text(json.dumps(content), encoding="utf-8")
+    job: Job | None = None
     try:
-        pid = processes.start_detached(
-            [sys.executable, "-m", "amlflow.services.jobs", str(folder)],
-            cwd=Path.cwd(),
-            env=os.environ,
-            log=folder / OUTPUT_FILE,
-        )
-    except BaseException:
-        workspace.finish_run(run.id, "KILLED")
+        with processes.uninterrupted():
+            job = _start(workspace, root, planned, program)
+    except KeyboardInterrupt:
+        if job is not None:
+            cancel(workspace, job.id)
         raise
-    (folder / "pid").write_text(f"{pid} {processes.started(pid)}", encoding="ascii")
-    return _job(workspace, folder, content)
+    return job
 
 
 def list_jobs(workspace: Workspace) -> list[Job]:
@@ -170,6 +152,36 @@ def run_submitted(folder: Path) -> int:
     return execution.execute(
         workspace, program, lambda: workspace.get_run(content["run_id"]), show=False
     ).ended.exit_code
+
+
+def _start(workspace: Workspace, root: Path, planned: projects.ProjectPlan, program: execution.Program) -> Job:
+    run = projects.make_run(workspace, planned)
+    folder = root / run.id
+    folder.mkdir(exist_ok=True, mode=0o700)
+    content = {
+        "run_id": run.id,
+        "project": planned.source.uri,
+        "workspace": f"local:{workspace.state_folder()}",
+        "command": list(program.command),
+        "cwd": str(program.cwd),
+        "env": dict(program.env),
+        "system_metrics": program.system_metrics,
+        "submitted_ms": execution.now_ms(),
+    }
+    file = folder / JOB_FILE
+    file.write_text(json.dumps(content), encoding="utf-8")
+    try:
+        pid = processes.start_detached(
+            [sys.executable, "-m", "amlflow.services.jobs", str(folder)],
+            cwd=Path.cwd(),
+            env=os.environ,
+            log=folder / OUTPUT_FILE,
+        )
+    except BaseException:
+        workspace.finish_run(run.id, "KILLED")
+        raise
+    (folder / "pid").write_text(f"{pid} {processes.started(pid)}", encoding="ascii")
+    return _job(workspace, folder, content)
 
 
 def _job(workspace: Workspace, folder: Path, content: Mapping[str, Any]) -> Job:

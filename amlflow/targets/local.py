@@ -80,10 +80,9 @@ class LocalTarget:
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.mkdir(mode=0o700)
             try:
-                if fresh:
-                    generation = self._start(folder, plan, environment)
-                else:
-                    generation = self._reload(folder, plan, environment)
+                with processes.uninterrupted():
+                    act = self._start if fresh else self._reload
+                    generation = act(folder, plan, environment)
                 report(f"Waiting for {plan.model.label} to answer…")
                 self._wait(folder, generation, options.timeout_s, plan)
             except BaseException:
