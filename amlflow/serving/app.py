@@ -60,8 +60,16 @@ class Keys:
 class App:
     """One model behind HTTP."""
 
-    def __init__(self, model: Model, label: str, keys: Keys, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
+    def __init__(
+        self,
+        model: Model,
+        label: str,
+        keys: Keys,
+        limit_bytes: int = DEFAULT_LIMIT_BYTES,
+        open_health: bool = False,
+    ) -> None:
         self._model, self._label, self._keys, self._limit = model, label, keys, limit_bytes
+        self._open_health = open_health
         # One thread: models are rarely safe to ask from two at once.
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._usual_s = INLINE_S * 2
@@ -103,10 +111,11 @@ class App:
 
     async def _answer(self, scope: dict[str, Any], receive: Receive) -> tuple[int, bytes]:
         path, method = scope["path"], scope["method"]
-        if path in ("/ping", "/health"):
-            return 200, b'{"status": "healthy"}\n'
-        if not self._keys.allow(scope["headers"]):
+        health = path in ("/ping", "/health")
+        if not (health and self._open_health) and not self._keys.allow(scope["headers"]):
             raise Refused("The request has no valid key: send it as 'Authorization: Bearer KEY'.", 401, "Unauthorized")
+        if health:
+            return 200, b'{"status": "healthy"}\n'
         if path in ("/invocations", "/score"):
             if method != "POST":
                 raise Refused(f"{path} takes POST, not {method}.", 405, "MethodNotAllowed")

@@ -51,7 +51,8 @@ def _app(spec: dict[str, Any]) -> Any:
 
     key_file = Path(spec["key_file"]) if spec.get("key_file") else None
     model = load(Path(spec["model_folder"]))
-    app = App(model, spec.get("label", ""), Keys(key_file), spec.get("limit_bytes") or DEFAULT_LIMIT_BYTES)
+    limit = spec.get("limit_bytes") or DEFAULT_LIMIT_BYTES
+    app = App(model, spec.get("label", ""), Keys(key_file), limit, bool(spec.get("open_health")))
     app.warm()
     return app
 

@@ -99,7 +99,8 @@ def test_an_endpoint_answers_with_its_key_alone(target: LocalTarget, models: Pat
     assert ask(endpoint, b"", "/", "GET")[0] == 401
     assert ask(endpoint, body, Authorization=f"Bearer {key}")[0] == 200
     assert ask(endpoint, body, **{"api-key": key})[0] == 200
-    assert ask(endpoint, b"", "/ping", "GET") == (200, {"status": "healthy"})
+    assert ask(endpoint, b"", "/ping", "GET")[0] == 401
+    assert ask(endpoint, b"", "/ping", "GET", **{"api-key": key}) == (200, {"status": "healthy"})
     status, about = ask(endpoint, b"", "/", "GET", Authorization=f"Bearer {key}")
     assert (status, about["model"]) == (200, "one")
     keys = target._root / "wine" / "keys.json"
