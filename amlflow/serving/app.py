@@ -1,7 +1,7 @@
 """The scoring app: plain ASGI, so that nothing but the model takes time.
 
 POST /invocations, /score   predictions, with the key
-GET  /ping, /health         200 while the process can answer, without the key
+GET  /ping, /health         200 while the process can answer; the key too, unless the spec opens it to probes
 GET  /                      the model and its signature, with the key
 """
 
