@@ -46,7 +46,8 @@ class Job:
 def submit(workspace: Workspace, request: projects.ProjectRequest, report: Callable[[str], None]) -> Job:
     """Make the run and its environment here, where errors are seen, then run it in the background."""
     root = workspace.state_folder() / "jobs"
-    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for folder in (root.parent, root):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     # What `path` parameters that are URIs are downloaded to; it stays for as long as the job needs it.
     storage = Path(tempfile.mkdtemp(prefix="inputs-", dir=root))
     try:

@@ -73,7 +73,8 @@ class LocalTarget:
     def apply(self, plan: Plan, report: Callable[[str], None]) -> Endpoint:
         options, folder = plan.options, self._root / plan.endpoint
         environment = build.ensure(self._requirements(plan.model, options), _manager(options), report)
-        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for place in (self._root.parent, self._root):
+            place.mkdir(parents=True, exist_ok=True, mode=0o700)
         with locked(self._root / f".{plan.endpoint}.lock"):
             fresh = not self._alive(folder)
             if fresh:

@@ -81,6 +81,11 @@ def test_no_room_for_a_new_workspace_leaves_nothing_half_made(amlflow: Any, smal
     assert list((place / "ws").iterdir()) == []
 
 
+def test_a_workspace_is_its_owners_alone(amlflow: Any) -> None:
+    amlflow.ok("-w", "local:./ws", "track", "--", "true")
+    assert (amlflow.cwd / "ws").stat().st_mode & 0o077 == 0
+
+
 def test_a_file_that_is_no_database_is_said(amlflow: Any) -> None:
     (amlflow.cwd / "ws").mkdir()
     (amlflow.cwd / "ws/mlflow.db").write_bytes(b"not a database at all" * 100)
