@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -49,13 +49,26 @@ def create(
         Path | None,
         typer.Option("--path", help="Its folder; then a profile of that name goes into amlflow.yaml.", file_okay=False),
     ] = None,
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to", metavar="WORKSPACE", help="Make a profile for this workspace instead: SUBSCRIPTION/GROUP/NAME, …"
+        ),
+    ] = "",
 ) -> None:
-    """Make a local workspace."""
+    """Make a local workspace, or a profile for one that exists elsewhere."""
+    from amlflow.errors import UsageError
     from amlflow.services import places
 
     state = State.of(ctx)
-    made = places.create(state.config, name, path, state.note)
-    state.out.one(_plain(made), "name")
+    if to and path:
+        raise UsageError(
+            "--path and --to exclude each other.", "Give --path for a local workspace, --to for a profile."
+        )
+    if to:
+        state.out.one(places.create_profile(state.config, name, to), "name")
+        return
+    state.out.one(places.create(state.config, name, path, state.note), "name")
 
 
 @app.command(cls=Command)
@@ -72,7 +85,3 @@ def use(
     file = places.use(state.config, name)
     state.note(f"{file} now says 'workspace: {name}'.")
     state.out.one({"workspace": name, "file": str(file)}, "workspace")
-
-
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}

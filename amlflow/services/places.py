@@ -69,6 +69,18 @@ def create(config: Config, name: str, path: Path | None, report: Callable[[str],
     return {"name": name, "kind": "local", "where": str(spec.path)}
 
 
+def create_profile(config: Config, name: str, workspace: str) -> dict[str, Any]:
+    """Put a profile into the nearest `amlflow.yaml`, or a new one here. Raises for what is no workspace and for a name that is
+    taken."""
+    resolve.local_spec(name)
+    if name in resolve.known_names(config):
+        raise AmlflowError(f"There is a workspace {name!r} already.", "Choose another name.")
+    spec = resolve.parse(workspace, config)
+    file = config.path or Path.cwd() / FILE_NAME
+    edit(file, lambda content: content.setdefault("profiles", {}).update({name: {"workspace": workspace}}))
+    return {"name": name, "kind": _kind(spec), "where": _where(spec)}
+
+
 def use(config: Config, name: str) -> Path:
     """Write `workspace: NAME` into the nearest `amlflow.yaml`, or a new one here. Raises `NotFound` for what is no
     workspace. Returns the file."""

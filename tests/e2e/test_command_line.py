@@ -181,6 +181,11 @@ def test_workspaces_are_made_listed_and_used(amlflow: Any) -> None:
     listed = {item["name"]: item["current"] for item in amlflow.ok("workspace", "list", "-o", "json").json}
     assert listed == {"local": False, "second": False, "third": True}
     assert amlflow("workspace", "use", "nowhere").code == 3
+    made = amlflow.ok("workspace", "create", "prod", "--to", "s/g/w", "-o", "json").json
+    assert made == {"name": "prod", "kind": "azure", "where": "s/g/w"}
+    assert amlflow.ok("-w", "prod", "workspace", "show", "-o", "json").json["where"] == "s/g/w"
+    assert amlflow("workspace", "create", "prod", "--to", "s/g/x").code == 1
+    assert amlflow("workspace", "create", "other", "--to", "nowhere").code == 3
     assert amlflow("-w", "s/g/w", "run", "list").code == 1
     assert amlflow.ok("-w", "s/g/w", "workspace", "show", "-o", "json").json["kind"] == "azure"
 
