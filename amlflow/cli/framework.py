@@ -3,6 +3,7 @@ defaults from `amlflow.yaml`."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -54,7 +55,8 @@ class Command(TyperCommand):
     def _defaults(self, ctx: Any, args: Sequence[str]) -> dict[str, Any] | None:
         state = State.of(ctx)
         config = state.config
-        profile = _peek_workspace(args) or state.workspace_option or config.workspace
+        asked = _peek_workspace(args) or state.workspace_option
+        profile = asked or os.environ.get("AMLFLOW_WORKSPACE", "") or config.workspace
         names = ctx.command_path.split()[1:]
         body: Any = config.defaults_of(profile)
         for name in names:
@@ -220,7 +222,8 @@ def _global_signature(
 
 
 def _check_default_names(state: State, known: Sequence[str]) -> None:
-    for name in state.config.defaults:
+    profiles = state.config.profiles.values()
+    for name in [*state.config.defaults, *(name for profile in profiles for name in profile.defaults)]:
         if name not in known:
             near = nearest(str(name), known)
             hint = f" Did you mean {near}?" if near else ""

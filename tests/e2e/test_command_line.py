@@ -146,6 +146,10 @@ def test_defaults_from_the_file(amlflow: Any) -> None:
     assert (run["name"], run["experiment"], run["tags"]["a"]) == ("given", "wine", "b")
     assert [r["name"] for r in amlflow.ok("run", "list", "-n", "5", "-o", "json").json] == ["given", "from-profile"]
     assert (amlflow.cwd / "dev/mlflow.db").exists()
+    amlflow.ok("-w", "local", "track", "--", "true")
+    assert amlflow.ok("-w", "local", "run", "show", "-o", "json").json["name"] != "from-profile"
+    amlflow.ok("track", "--", "true", AMLFLOW_WORKSPACE="dev")
+    assert amlflow.ok("run", "show", "-o", "json").json["name"] == "from-profile"
 
 
 @pytest.mark.parametrize(
@@ -153,6 +157,7 @@ def test_defaults_from_the_file(amlflow: Any) -> None:
     [
         ("worksapce: local\n", "Did you mean 'workspace'"),
         ("defaults: {trak: {}}\n", "Did you mean 'track'"),
+        ("profiles: {p: {workspace: local, defaults: {trak: {}}}}\n", "Did you mean 'track'"),
         ("defaults: {track: {experimnt: x}}\n", "Did you mean 'experiment'"),
         ("defaults: {track: 3}\n", "must be a mapping"),
         ("workspace: nowhere\n", "There is no workspace 'nowhere'"),
