@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from amlflow.cli import ci
 from amlflow.cli.completers import complete_endpoint
 from amlflow.cli.framework import Command, noun
 from amlflow.cli.output import Column, moment, to_json
@@ -105,6 +106,8 @@ def keys(
 
     state = State.of(ctx)
     found = deployment.keys(state.workspace, name, rotate)
+    for key in found:
+        ci.mask(key)
     state.out.one({"primary": found[0]}, "primary", [("primary", found[0])])
 
 

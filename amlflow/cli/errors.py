@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from amlflow.cli import ci
 from amlflow.cli.state import running_verbose
 from amlflow.errors import AmlflowError
 
@@ -47,10 +48,8 @@ def _report(paragraph: str, code: int, argv: list[str]) -> int:
 
         traceback.print_exc()
     sys.stderr.write(f"{_label()} {paragraph}\n")
-    if os.environ.get("GITHUB_ACTIONS") == "true" and code != INTERRUPTED:
-        sys.stderr.write("::error title=amlflow::" + paragraph.replace("%", "%25").replace("\n", "%0A") + "\n")
-    elif os.environ.get("TF_BUILD") == "True" and code != INTERRUPTED:
-        sys.stderr.write("##vso[task.logissue type=error]" + paragraph.replace("\n", " ") + "\n")
+    if code != INTERRUPTED:
+        ci.annotate(paragraph)
     return code
 
 

@@ -202,6 +202,8 @@ def test_deploy_invoke_and_delete(wine: Any) -> None:
     assert "Did you mean 'wine'" in wine("endpoint", "show", "wien").err
     old = wine.ok("endpoint", "keys", "wine", "-q").out
     assert wine.ok("endpoint", "keys", "wine", "--rotate", "-q").out != old
+    masked = wine.ok("endpoint", "keys", "wine", "-q", GITHUB_ACTIONS="true")
+    assert masked.err == f"::add-mask::{masked.out}"
     wine.ok("endpoint", "invoke", "wine", "--example")
     wine.ok("endpoint", "logs", "wine")
     wine.ok("endpoint", "delete", "wine")
