@@ -28,6 +28,8 @@ def main() -> None:
             "AMLFLOW_CACHE_DIR": f"{root}/cache",
             "MLFLOW_TRACKING_URI": f"sqlite:///{root}/mlflow.db",
             "PYTHONWARNINGS": "ignore",
+            # MLflow keeps its environments there; those of an earlier run must not pass for cold ones.
+            "MLFLOW_ENV_ROOT": f"{root}/envs",
         }
         ours, theirs = medians(
             [
