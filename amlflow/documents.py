@@ -38,6 +38,14 @@ def mapping(path: Path, value: Any, what: str) -> dict[str, Any]:
     return value
 
 
+def texts(path: Path, content: Mapping[str, Any], key: str) -> list[str]:
+    """The list of texts under the key; empty where there is none. Raises `UsageError`."""
+    value = content.get(key) or []
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise UsageError(f"{path}: {key!r} must be a list of texts, not {value!r}.")
+    return value
+
+
 def check_keys(
     path: Path, value: Mapping[str, Any], known: Sequence[str], what: str, lines: Mapping[str, int] | None = None
 ) -> None:

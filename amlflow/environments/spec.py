@@ -11,7 +11,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from amlflow import documents
 from amlflow.errors import NotFound, UsageError
@@ -66,8 +65,8 @@ def from_python_env(path: Path) -> EnvironmentSpec:
     return EnvironmentSpec(
         str(path),
         str(python or ""),
-        _requirements(path, _lines(path, content, "dependencies")),
-        _requirements(path, _lines(path, content, "build_dependencies")),
+        _requirements(path, documents.texts(path, content, "dependencies")),
+        _requirements(path, documents.texts(path, content, "build_dependencies")),
     )
 
 
@@ -119,13 +118,6 @@ def of_model(folder: Path) -> EnvironmentSpec:
         f"The model in {folder} says nothing of the packages that it needs.",
         "Use --env-manager local to serve it in the environment at hand.",
     )
-
-
-def _lines(path: Path, content: dict[str, Any], key: str) -> list[str]:
-    value = content.get(key) or []
-    if not isinstance(value, list) or not all(isinstance(line, str) for line in value):
-        raise UsageError(f"{path}: {key!r} must be a list of requirements, not {value!r}.")
-    return value
 
 
 def _requirements(path: Path, lines: Sequence[str], _within: tuple[Path, ...] = ()) -> tuple[str, ...]:

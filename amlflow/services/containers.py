@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from amlflow import documents
 from amlflow.errors import AmlflowError, UsageError
 from amlflow.mlproject.file import Project
 
@@ -25,7 +26,7 @@ def command(project: Project, shell_line: str, state_folder: Path) -> Sequence[s
     line = [engine, "run", "--rm", "--init", "--workdir", str(project.folder)]
     for place in (project.folder, state_folder):
         line += ["--volume", f"{place}:{place}"]
-    for volume in _texts(project, docker, "volumes"):
+    for volume in documents.texts(project.source_file, docker, "volumes"):
         line += ["--volume", volume]
     for name in sorted(name for name in _passed(os.environ) if "=" not in name):
         line += ["--env", name]
@@ -73,10 +74,3 @@ def _running_engine(project: Project) -> str:
         f"here: {reason}.",
         "Start one, or run the project in the environment at hand with `--env-manager local`.",
     )
-
-
-def _texts(project: Project, docker: dict[str, object], key: str) -> list[str]:
-    value = docker.get(key) or []
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise UsageError(f"{project.source_file}: docker_env.{key} must be a list of texts, not {value!r}.")
-    return value
