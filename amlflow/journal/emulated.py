@@ -34,9 +34,9 @@ class Models:
 
     def create(self, body: Mapping[str, Any]) -> Dict[str, Any]:
         now = time.time_ns() // 1_000_000
-        model_id, run_id = f"m-{new_id()}", body.get("source_run_id", "")
+        model_id = f"m-{new_id()}"
         name = body.get("name") or f"model-{model_id[2:10]}"
-        root = self._router.locations.of_run(run_id) if run_id else self._router.locations.of_run(self._general())
+        run_id = body.get("source_run_id") or self._run_of_its_own(body, name)
         model = {
             "info": {
                 "model_id": model_id,
@@ -44,7 +44,7 @@ class Models:
                 "name": name,
                 "creation_timestamp_ms": now,
                 "last_updated_timestamp_ms": now,
-                "artifact_uri": f"{root}/{name}",
+                "artifact_uri": f"{self._router.locations.of_run(run_id)}/{name}",
                 "status": "LOGGED_MODEL_PENDING",
                 "model_type": body.get("model_type", ""),
                 "source_run_id": run_id,
@@ -162,8 +162,14 @@ class Models:
             run.append([records.TAG, tag, model["info"]["name"]])
         run.append([records.MODEL, {"model": model, "emulated": True}])
 
-    def _general(self) -> str:
-        return self._router.general().folder.id
+    def _run_of_its_own(self, body: Mapping[str, Any], name: str) -> str:
+        """A model that was logged outside of any run needs one, for its files to have a place."""
+        made = {"experiment_id": body.get("experiment_id", "0"), "run_name": name, "tags": []}
+        run = self._router.call("POST", "/api/2.0/mlflow/runs/create", made)["run"]
+        run_id: str = run["info"]["run_id"]
+        ended = {"run_id": run_id, "status": "FINISHED", "end_time": time.time_ns() // 1_000_000}
+        self._router.call("POST", "/api/2.0/mlflow/runs/update", ended)
+        return run_id
 
 
 def _fits(model: Mapping[str, Any], body: Mapping[str, Any]) -> bool:
