@@ -1,8 +1,8 @@
 """What becomes of each call of MLflow's tracking interface: written to the journal, answered from it, or passed on.
 
-Calls come in the form of MLflow's REST API (method, path, body), so one place serves every version of MLflow's client. Writes of a run are
-appended and answered at once. Reads of a run that is written here are answered from its journal. Any other read waits until what
-was written has been sent, and goes to the workspace behind.
+Calls come in the form of MLflow's REST API (method, path, body), so one place serves every version of MLflow's client. Writes of
+a run are appended and answered at once. Reads of a run that is written here are answered from its journal. Any other read waits
+until what was written has been sent, and goes to the workspace behind.
 """
 
 from __future__ import annotations
@@ -424,7 +424,12 @@ class Router:
 def point(metric: Mapping[str, Any]) -> List[Any]:
     """A metric of MLflow's REST API as a record has it."""
     extra = {key: metric[key] for key in ("model_id", "dataset_name", "dataset_digest") if metric.get(key)}
-    found = [metric["key"], view.number(metric.get("value", 0.0)), int(metric.get("step") or 0), int(metric["timestamp"])]
+    found = [
+        metric["key"],
+        view.number(metric.get("value", 0.0)),
+        int(metric.get("step") or 0),
+        int(metric["timestamp"]),
+    ]
     return [*found, extra] if extra else found
 
 
