@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Callable, Dict, Mapping, Optional
 
 from .folder import Journal, write_json
-from .rest import RestServer
-from .router import Behind, Router
+from .rest import Behind, RestServer
+from .router import Router
 from .segments import DURABILITIES
 
 JOURNAL, BEHIND, PREFIX, TOKEN = "AMLFLOW_JOURNAL", "AMLFLOW_BEHIND", "AMLFLOW_BEHIND_PREFIX", "AMLFLOW_BEHIND_TOKEN"

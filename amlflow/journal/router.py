@@ -10,32 +10,19 @@ from __future__ import annotations
 import re
 import threading
 import time
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Protocol
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional
 
 from . import emulated, records, view
 from .errors import Refused, Unreachable
 from .folder import GENERAL, Journal, RunFolder, new_id
 from .locations import Locations
+from .rest import Behind
 
 _ROUTE = re.compile(r"/(?:ajax-)?api/\d\.\d/mlflow/(.+)")
 # How long a program waits for the workspace when it must have an id from it, before it goes on without.
 CREATE_TIMEOUT_S = 2.0
 FLUSH_TIMEOUT_S = 60.0
 _KEY_TAG = "amlflow.key"
-
-
-class Behind(Protocol):
-    """MLflow's REST API of the workspace. Raises `Refused` and `Unreachable`."""
-
-    def request(
-        self,
-        method: str,
-        path: str,
-        body: Optional[Mapping[str, Any]] = None,
-        *,
-        timeout_s: Optional[float] = None,
-        retry: bool = True,
-    ) -> Dict[str, Any]: ...
 
 
 class OpenRun:
