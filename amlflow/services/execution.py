@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from amlflow import processes
+from amlflow import paths, processes
+from amlflow.journal import shipping
+from amlflow.journal.folder import GENERAL
 from amlflow.services import model_check, recording
 from amlflow.services.references import RUN_VARIABLE
 from amlflow.workspaces.base import Run, RunStatus, Workspace
@@ -90,8 +92,18 @@ def execute(
         finally:
             _keep_output(recorder, run, spool)
             recorder.end(run.id, status, now_ms())
-            left = recorder.flush()
+            asked = len(interrupts.received)
+            # Whoever interrupts once more does not want to wait; what is left is sent by the next sync.
+            left = recorder.flush(runs=_own(recorder, run), stop=lambda: len(interrupts.received) > asked)
     return Finished(recording.current(workspace, recorder.journal, run.id), ended, left, lost, missing)
+
+
+def _own(recorder: recording.Recorder, run: Run) -> list[str]:
+    """The run and what the program wrote besides: runs that began after it, and what belongs to no run."""
+    folders = recorder.journal.runs()
+    begun = next((folder.base() or {} for folder in folders if folder.id == run.id), {}).get("begun_ms", 0)
+    later = [folder.id for folder in folders if (folder.base() or {}).get("begun_ms", 0) >= begun]
+    return list(dict.fromkeys([run.id, *later, *([GENERAL] if recorder.journal.run(GENERAL).exists() else [])]))
 
 
 def child_environment(
@@ -107,8 +119,14 @@ def child_environment(
     if program.autolog:
         env["AMLFLOW_AUTOLOG"] = "1"
     env["AMLFLOW_EXPERIMENT"] = run.experiment_id
-    env["PYTHONPATH"] = recording.python_path(env.get("PYTHONPATH", ""), _SHIM)
+    env["PYTHONPATH"] = os.pathsep.join([*map(str, plugins()), *filter(None, [env.get("PYTHONPATH", "")])])
     return env
+
+
+def plugins() -> list[Path]:
+    """The folders of PYTHONPATH by which a program's Python finds what amlflow adds to it: the shim, and MLflow's plugin for the
+    journal."""
+    return [_SHIM, shipping.ship(paths.cache() / "journal")]
 
 
 def parent_tag(workspace: Workspace) -> dict[str, str]:

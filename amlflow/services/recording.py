@@ -6,15 +6,14 @@ Everything that amlflow itself logs, and every program that it runs, writes this
 from __future__ import annotations
 
 import contextlib
-import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from amlflow import paths
 from amlflow.errors import NotFound, Unavailable, UsageError
-from amlflow.journal import attach, locations, records, shipping, spool
+from amlflow.journal import attach, locations, records, spool
 from amlflow.journal.drainer import Drainer
 from amlflow.journal.errors import Refused
 from amlflow.journal.folder import Journal, RunFolder
@@ -23,6 +22,7 @@ from amlflow.services.references import JOURNAL_FOLDER
 from amlflow.workspaces.base import Run, RunStatus, Workspace
 
 FLUSH_TIMEOUT_S = 60.0
+_LOOK_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +155,21 @@ class Recorder:
         run.writer.flush()
         run.writer.close()
 
-    def flush(self, timeout_s: float | None = None, runs: Sequence[str] | None = None) -> Left:
-        """Wait until the workspace has everything, at most for the flush time-out."""
+    def flush(
+        self,
+        timeout_s: float | None = None,
+        runs: Sequence[str] | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Left:
+        """Wait until the workspace has everything, at most for the flush time-out, and not after `stop` says so."""
         if not self._offline:
             self.start()
             assert self._drainer is not None
-            self._drainer.flush(runs, self._options.flush_timeout_s if timeout_s is None else timeout_s)
+            wait_s = self._options.flush_timeout_s if timeout_s is None else timeout_s
+            deadline = time.monotonic() + wait_s
+            while not self._drainer.flush(runs, max(0.0, min(_LOOK_S, deadline - time.monotonic()))):
+                if stop() or time.monotonic() >= deadline or self._stuck(runs):
+                    break
         return self.left(runs)
 
     def left(self, runs: Sequence[str] | None = None) -> Left:
@@ -171,6 +180,12 @@ class Recorder:
         size = sum(size for _, size in waiting)
         refused = [item["reason"] for folder, _ in waiting for item in folder.refused()]
         return Left(size, (reasons or [default])[0] if size else "", refused)
+
+    def _stuck(self, runs: Sequence[str] | None) -> bool:
+        """Whether nothing that waits can be sent now."""
+        folders = self.journal.runs() if runs is None else [self.journal.run(run_id) for run_id in runs]
+        waiting = [folder for folder in folders if folder.pending_bytes()]
+        return bool(waiting) and all(folder.problem() for folder in waiting)
 
     def _begin_offline(self, new: NewRun) -> Run:
         router = Router(self.journal, None, offline=True)
@@ -261,12 +276,6 @@ def to_rest(run: Run) -> dict[str, Any]:
             "metrics": [{"key": key, "value": value, "step": 0, "timestamp": 0} for key, value in run.metrics.items()],
         },
     }
-
-
-def python_path(existing: str, *folders: Path) -> str:
-    """PYTHONPATH by which a program finds these folders and the journal's plugin."""
-    shipped = shipping.ship(paths.cache() / "journal")
-    return os.pathsep.join([*map(str, folders), str(shipped), *filter(None, [existing])])
 
 
 def _time(value: Any) -> int | None:
