@@ -54,7 +54,9 @@ class Aside:
         if not self._root.is_dir():
             return {}
         noted = read_json(self._noted) or {}
-        files = {path.relative_to(self._root).as_posix(): path for path in sorted(self._root.rglob("*")) if path.is_file()}
+        files = {
+            path.relative_to(self._root).as_posix(): path for path in sorted(self._root.rglob("*")) if path.is_file()
+        }
         return {
             name: file
             for name, file in files.items()
@@ -68,8 +70,16 @@ class Aside:
             put(name, file)
             write_json(self._noted, {**(read_json(self._noted) or {}), name: version})
 
+    def _named(self, path: str) -> str:
+        """A journal that was begun again for the same run must not overwrite what the earlier one left in the artifacts."""
+        base = self._folder.base() or {}
+        if base.get("fresh") or path.startswith("amlflow/models/"):
+            return path
+        stem, dot, suffix = path.rpartition(".")
+        return f"{stem}-{base.get('begun_ms', 0)}{dot}{suffix}"
+
     def _file(self, path: str, sentence: str) -> Path:
-        file = self._root / path
+        file = self._root / self._named(path)
         if sentence and not file.exists():
             self._tell(sentence)
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -132,7 +132,7 @@ def comparable(value: Any) -> Any:
 
 def shortened(value: str, chars: int) -> str:
     """As much of a value as a service takes, with where the whole of it is."""
-    mark = f"… [{len(value)} characters, all of them in {LONG_VALUES}]"
+    mark = f"… [all {len(value)} characters are in the run's artifacts, below amlflow/]"
     return value[: max(0, chars - len(mark))] + mark[: max(0, chars)]
 
 

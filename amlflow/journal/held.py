@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, Set, Tuple
 
 from .batches import Batch, Limits, Point, comparable, identity
-from .behind import Behind, Stuck, final, is_missing
 from .errors import Refused
+from .rest import Behind
+from .stuck import Stuck, stuck_by
 
 _HISTORY = "/api/2.0/mlflow/metrics/get-history"
 
@@ -16,9 +17,9 @@ def read_run(behind: Behind, run_id: str) -> Dict[str, Any]:
     try:
         run: Dict[str, Any] = behind.request("GET", "/api/2.0/mlflow/runs/get", {"run_id": run_id})["run"]
     except Refused as refused:
-        if is_missing(refused):
+        if refused.code == "RESOURCE_DOES_NOT_EXIST":
             raise Stuck("gone", f"The workspace has no run {run_id}.") from refused
-        raise final(refused) or refused from refused
+        raise stuck_by(refused) or refused from refused
     if run["info"].get("lifecycle_stage") == "deleted":
         raise Stuck("gone", f"Run {run_id} was deleted in the workspace.")
     return run

@@ -8,8 +8,8 @@ from typing import Any, Dict, Match, Optional
 
 from .folder import Journal
 
-# Ids as MLflow gives them, to runs, to logged models and (numbers apart) to experiments.
-_ID = re.compile(r"(?<![0-9A-Za-z])(?:m-)?[0-9a-f]{32}(?![0-9A-Za-z])")
+# Of a run, a logged model, and an experiment that was made offline.
+_ID = re.compile(r"(?<![0-9A-Za-z])(?:(?:m-)?[0-9a-f]{32}|offline-[0-9a-f]{12})(?![0-9A-Za-z])")
 
 
 class Identities:
@@ -22,6 +22,10 @@ class Identities:
 
     def real(self, local_id: str) -> str:
         return self._mapped().get(local_id, local_id)
+
+    def note(self, local_id: str, real_id: str) -> None:
+        self._journal.map_id(local_id, real_id)
+        self._seen = None
 
     def is_mapped(self, local_id: str) -> bool:
         return local_id in self._mapped()
