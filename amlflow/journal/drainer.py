@@ -1,4 +1,7 @@
-"""Sends what the journals of a workspace hold: beside a program, or afterwards."""
+"""Sends what the journals of a workspace hold: beside a program, or afterwards.
+
+`python -m PACKAGE.drainer` does it in a process of its own; see `detached`.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,15 @@ from .errors import Refused, Unreachable
 from .folder import GENERAL, Journal, RunFolder
 from .identities import Identities
 from .ledger import Ledger, has_passed
+from .pending import Pending, pending
 from .rest import Behind
 from .retry import RetryPolicy
 from .segments import Cursor
 from .sinks import Opener
 from .stuck import Stopped, Stuck
 from .uploads import Uploads
+
+__all__ = ["Drainer", "Pending", "pending"]
 
 # How long to rest when nothing was to do, at least and at most; and before what failed is tried again.
 _BUSY_S, _IDLE_S = 0.05, 0.5
@@ -366,3 +372,9 @@ def _remove(folder: RunFolder) -> None:
 
 def _both(ledger: Ledger) -> Dict[int, int]:
     return {number: min(offset, ledger.files.get(number, 0)) for number, offset in ledger.log.items()}
+
+
+if __name__ == "__main__":
+    from .detached import main
+
+    main()
