@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from concurrent.futures import Future
-from typing import Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Set
+from typing import Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Set, Tuple
 
 from . import segments
 from .aside import Aside
@@ -91,11 +91,13 @@ class Drainer:
         """Try to send all that is there; whether all of it was."""
         self._try_again()
         while True:
-            settled = self._settled()
+            before = self._progress()
             for work in self._round():
                 work.exception()
-            waiting = any(known.is_waiting for known in self._known.values())
-            if not (waiting and self._settled() != settled) and not self._due():
+            if any(known.is_waiting for known in self._known.values()) and self._progress() != before:
+                # The run that it waits for may have been made.
+                time.sleep(_BUSY_S)
+            elif not self._due():
                 return all(known.sizes is not None for known in self._known.values())
 
     def run(self, stop: threading.Event) -> None:
@@ -188,8 +190,8 @@ class Drainer:
             for run_id, known in self._known.items()
         )
 
-    def _settled(self) -> int:
-        return sum(known.sizes is not None for known in self._known.values())
+    def _progress(self) -> Tuple[int, int]:
+        return sum(known.sizes is not None for known in self._known.values()), len(self._journal.mapped_ids())
 
     def _try_again(self, run_ids: Optional[Iterable[str]] = None) -> None:
         for run_id in list(self._known) if run_ids is None else run_ids:
