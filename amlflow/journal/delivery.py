@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from typing import Any, Callable, Dict, Iterator, List, Optional, TypeVar
 
 from . import creation, records, requests_kept, segments
@@ -27,6 +28,8 @@ from .stuck import Stopped, Stuck, stuck_by
 
 _API = "/api/2.0/mlflow"
 _TERMINAL = frozenset(("FINISHED", "FAILED", "KILLED"))
+# How long a request may be on its way that nobody waits for any more.
+_SETTLE_S = 1.0
 _Answer = TypeVar("_Answer")
 
 
@@ -61,9 +64,18 @@ class Delivery:
 
     def deliver(self) -> bool:
         """Send all that is there. False where it has to wait for another run. Raises `Stuck`, `Unreachable` or `Stopped`."""
-        if self._ledger.sending is not None and not self._send_from(self._ledger.log, self._ledger.sending):
-            return False
+        if self._ledger.sending is not None:
+            self._settle()
+            if not self._send_from(self._ledger.log, self._ledger.sending):
+                return False
         return self._send_from(self._ledger.log, None)
+
+    def _settle(self) -> None:
+        """What the service was asked a moment ago, by a process that died since, it may still be doing: it is not yet to be seen
+        then."""
+        age_s = time.time() - self._ledger.written_s()
+        if 0 <= age_s < _SETTLE_S and self._stop.wait(_SETTLE_S - age_s):
+            raise Stopped
 
     def _send_from(self, start: Cursor, until: Optional[Cursor]) -> bool:
         """Send what lies between the cursors. With `until`, some of it may have arrived already."""
