@@ -22,7 +22,8 @@ from amlflow.services.references import JOURNAL_FOLDER
 from amlflow.workspaces.base import Run, RunStatus, Workspace
 
 FLUSH_TIMEOUT_S = 60.0
-_LOOK_S = 0.5
+# A service that restarts is back within seconds; one that stays away longer is not waited for at a program's end.
+_PATIENCE_MS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,10 +167,7 @@ class Recorder:
             self.start()
             assert self._drainer is not None
             wait_s = self._options.flush_timeout_s if timeout_s is None else timeout_s
-            deadline = time.monotonic() + wait_s
-            while not self._drainer.flush(runs, max(0.0, min(_LOOK_S, deadline - time.monotonic()))):
-                if stop() or time.monotonic() >= deadline or self._stuck(runs):
-                    break
+            self._drainer.flush(runs, wait_s, lambda: stop() or self._unreachable(runs))
         return self.left(runs)
 
     def left(self, runs: Sequence[str] | None = None) -> Left:
@@ -181,11 +179,12 @@ class Recorder:
         refused = [item["reason"] for folder, _ in waiting for item in folder.refused()]
         return Left(size, (reasons or [default])[0] if size else "", refused)
 
-    def _stuck(self, runs: Sequence[str] | None) -> bool:
-        """Whether nothing that waits can be sent now."""
+    def _unreachable(self, runs: Sequence[str] | None) -> bool:
+        """Whether nothing of what waits has been sent for a while: its workspace does not answer."""
         folders = self.journal.runs() if runs is None else [self.journal.run(run_id) for run_id in runs]
-        waiting = [folder for folder in folders if folder.pending_bytes()]
-        return bool(waiting) and all(folder.problem() for folder in waiting)
+        problems = [folder.problem() for folder in folders if folder.pending_bytes()]
+        now = time.time_ns() // 1_000_000
+        return bool(problems) and all(problem and now - problem["since_ms"] > _PATIENCE_MS for problem in problems)
 
     def _begin_offline(self, new: NewRun) -> Run:
         router = Router(self.journal, None, offline=True)

@@ -18,7 +18,6 @@ from amlflow import paths, processes
 from amlflow.config import Config
 from amlflow.errors import AmlflowError
 from amlflow.journal.drainer import Drainer
-from amlflow.journal.drainer import pending as pending_of
 from amlflow.journal.folder import Journal
 from amlflow.services import recording
 from amlflow.services.references import JOURNAL_FOLDER
@@ -57,12 +56,7 @@ def status(workspace: Workspace, everywhere: bool) -> list[Waiting]:
     """Oldest first."""
     found = []
     for journal in _journals(workspace, everywhere):
-        found += [
-            Waiting(
-                item.run_id, item.name, journal.workspace(), item.size_bytes, item.since_ms, item.reason, item.refused
-            )
-            for item in pending_of(journal)
-        ]
+        found += _waiting(journal)
     return sorted(found, key=lambda item: item.since_ms)
 
 
@@ -97,7 +91,7 @@ def watch(workspace: Workspace, report: Callable[[str], None]) -> None:
     with _draining(journal, workspace):
         said: dict[str, str] = {}
         while True:
-            for item in pending_of(journal):
+            for item in _waiting(journal):
                 if item.reason and said.get(item.run_id) != item.reason:
                     said[item.run_id] = item.reason
                     report(f"{item.name or item.run_id}: {item.reason}")
@@ -113,6 +107,19 @@ def serve(reference: str, pid: int) -> None:
         while processes.started(pid) == began and began:
             time.sleep(_WATCH_S)
         drainer.flush(None, _LINGER_S)
+
+
+def _waiting(journal: Journal) -> list[Waiting]:
+    found = []
+    for folder in journal.runs():
+        size, refused = folder.pending_bytes(), len(folder.refused())
+        if size or refused:
+            base, problem = folder.base() or {}, folder.problem() or {}
+            name = base.get("run", {}).get("info", {}).get("run_name", "")
+            since = problem.get("since_ms") or base.get("begun_ms", 0)
+            reason = problem.get("reason", "") if size else "refused by the workspace, and kept with the run"
+            found.append(Waiting(folder.id, name, journal.workspace(), size, since, reason or "not sent yet", refused))
+    return found
 
 
 @contextlib.contextmanager
