@@ -156,7 +156,7 @@ def test_what_fails_fails_the_same(both: list[Any], salt: str) -> None:
     nothing = "0" * 32
     found = []
     for workspace in both:
-        experiment, ids = made(workspace, salt)
+        _, ids = made(workspace, salt)
         workspace.delete_run(ids[0])
         w = workspace
         many = {f"p{number}": "1" for number in range(150)}
@@ -241,7 +241,9 @@ def test_artifacts_are_kept_and_come_back_the_same(both: list[Any], salt: str, t
         answers.append(outcome(lambda w=w, i=i: w.list_artifacts(i, "a file ü.txt")))
         for path in ("", "kept/source/deep", "a file ü.txt", "kept/nothing", "../x"):
             to = out / (path or "all").replace("/", "_")
-            answers.append(outcome(lambda w=w, i=i, p=path, t=to: str(w.download_artifacts(i, p, t).relative_to(out))))
+            answers.append(
+                outcome(lambda w=w, i=i, p=path, t=to, o=out: str(w.download_artifacts(i, p, t).relative_to(o)))
+            )
         answers.append(outcome(lambda w=w, i=i: w.log_artifact(i, source / "a file ü.txt", "../up")))
         answers.append(
             {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
