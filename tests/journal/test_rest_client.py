@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 import email.utils
+import ipaddress
 import json
 import os
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -278,6 +281,87 @@ def test_a_token_that_cannot_be_sent_is_not_shown(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(Refused, match="MLFLOW_TRACKING_TOKEN") as caught:
         RestServer("http://x")
     assert "ret" not in str(caught.value).replace("secret", "")
+
+
+def test_a_certificate_is_checked_as_mlflow_is_told_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority, server_chain, client_chain = certificates(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(server_chain)
+    context.load_verify_locations(authority)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    seen: list[Any] = []
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        seen.append(request.connection.getpeercert())
+        send(request, 200, b"{}")
+
+    with http_server(answer, context) as url:
+
+        def works() -> bool:
+            try:
+                RestServer(url, policy=QUICK).request("GET", "/x")
+            except Unreachable as error:
+                return "not trusted" not in error.reason
+            return True
+
+        assert not works()
+        for variable in ("MLFLOW_TRACKING_SERVER_CERT_PATH", "REQUESTS_CA_BUNDLE"):
+            with monkeypatch.context() as patch:
+                patch.setenv(variable, str(authority))
+                assert works()
+        monkeypatch.setenv("MLFLOW_TRACKING_INSECURE_TLS", "true")
+        with pytest.warns(Warning, match="Unverified"):
+            assert works()
+        assert not any(seen)
+        monkeypatch.delenv("MLFLOW_TRACKING_INSECURE_TLS")
+        monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(authority))
+        monkeypatch.setenv("MLFLOW_TRACKING_CLIENT_CERT_PATH", str(client_chain))
+        assert works()
+        assert seen[-1]["subject"]
+        monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(tmp_path / "nothing.pem"))
+        with pytest.raises(Refused, match=r"nothing\.pem"):
+            RestServer(url, policy=QUICK).request("GET", "/x")
+
+
+def certificates(folder: Path) -> tuple[Path, Path, Path]:
+    """An authority, and a server's and a client's chain (certificate and key) that it signed."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    now = datetime.datetime.now(datetime.timezone.utc)
+    root_key = ec.generate_private_key(ec.SECP256R1())
+    root_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority")])
+
+    def certificate(common: str, key: Any, ca: bool) -> bytes:
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(root_name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca, None), True)
+            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        )
+        return builder.sign(root_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+    files = []
+    for name, key in (
+        ("authority", root_key),
+        ("server", ec.generate_private_key(ec.SECP256R1())),
+        ("client", ec.generate_private_key(ec.SECP256R1())),
+    ):
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        file = folder / f"{name}.pem"
+        file.write_bytes(certificate(name, key, name == "authority") + (private if name != "authority" else b""))
+        files.append(file)
+    return files[0], files[1], files[2]
 
 
 @pytest.mark.parametrize(
