@@ -272,8 +272,7 @@ def test_many_threads_write_at_once_and_nothing_is_lost(place: Place) -> None:
     assert place.workspace.get_run(run_id).metrics == {f"m{thread}": 999.0 for thread in range(8)}
 
 
-def test_programs_end_their_spans_while_others_log(place: Place) -> None:
-    """MLflow's application is asked from several threads while the database is written to directly."""
+def test_mlflow_itself_is_asked_by_several_at_once_while_others_log(place: Place) -> None:
     made = place.rest.request("POST", "/api/2.0/mlflow/runs/create", {"experiment_id": "0"})
     run_id, stop = made["run"]["info"]["run_id"], threading.Event()
 
@@ -294,4 +293,5 @@ def test_programs_end_their_spans_while_others_log(place: Place) -> None:
         finally:
             stop.set()
         assert len(made_ids) == 8
-        assert len(place.workspace.metric_histories([run_id])[run_id]["m"]) == logged.result()
+        count = logged.result()
+    assert len(place.workspace.metric_histories([run_id])[run_id]["m"]) == count
