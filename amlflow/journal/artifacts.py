@@ -10,8 +10,6 @@ import os
 import posixpath
 import shutil
 import tempfile
-import uuid
-import zlib
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
@@ -21,13 +19,12 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.utils.file_utils import local_file_uri_to_path
 
-from . import records
+from . import spool
 from .errors import Refused, Unreachable
 from .locations import Place, is_local
 from .router import Router
 
 PROXY = "/api/2.0/mlflow-artifacts/artifacts"
-_CHUNK = 1 << 20
 
 
 class SpoolRepository(ArtifactRepository):  # type: ignore[misc]
@@ -76,16 +73,9 @@ class SpoolRepository(ArtifactRepository):  # type: ignore[misc]
                 f"The artifact path {path!r} leads out of the run's artifacts.", error_code=INVALID_PARAMETER_VALUE
             )
         run = self._router.general(self._place.run_id)
-        spool = run.folder.spool
-        spool.mkdir(parents=True, exist_ok=True, mode=0o700)
-        name = uuid.uuid4().hex
         try:
-            size, checksum = _copy(file, spool / name)
-            record = [records.FILE, path, name, size, checksum]
-            run.append(record if self._place.of_run else [*record, self._place.real])
+            spool.keep(run.folder, run.append, file, path, "" if self._place.of_run else self._place.real)
         except OSError as error:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(spool / name)
             raise MlflowException(f"The artifact {path!r} cannot be kept: {error.strerror or error}.") from error
 
     def _run_folder(self) -> Any:
@@ -187,17 +177,3 @@ def _foreign(real: str) -> ArtifactRepository:
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     return get_artifact_repository(local_file_uri_to_path(real) if is_local(real) else real)
-
-
-def _copy(source: Path, target: Path) -> Tuple[int, int]:
-    """Copy a file; its size in bytes and CRC-32. The program may change or remove its own at once."""
-    size = checksum = 0
-    with open(source, "rb") as reading, open(target, "wb") as writing:
-        os.chmod(target, 0o600)
-        while True:
-            chunk = reading.read(_CHUNK)
-            if not chunk:
-                return size, checksum
-            writing.write(chunk)
-            checksum = zlib.crc32(chunk, checksum)
-            size += len(chunk)

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Callable, Dict, Mapping, Optional
 
 from .folder import Journal, write_json
-from .rest import RestServer
-from .router import Behind, Router
+from .rest import Behind, RestServer
+from .router import Router
 from .segments import DURABILITIES
 
 JOURNAL, BEHIND, PREFIX, TOKEN = "AMLFLOW_JOURNAL", "AMLFLOW_BEHIND", "AMLFLOW_BEHIND_PREFIX", "AMLFLOW_BEHIND_TOKEN"
@@ -63,6 +63,11 @@ def register(name: str, router: Router) -> Router:
 
 def known(name: str) -> Optional[Router]:
     return _routers.get(name)
+
+
+def has_key(key: str) -> bool:
+    """Whether addresses with this key are of a journal that this process uses."""
+    return key in _by_key
 
 
 def owner(artifact_uri: str) -> Router:
