@@ -7,6 +7,7 @@ import http.client
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -27,7 +28,11 @@ _DEADLINE_S = 120
 @pytest.fixture(scope="session")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory, shared_cache: Path) -> Iterator[str]:
     """The address of an `mlflow server` with SQLite behind it, which serves artifacts. All tests share it: use names
-    of your own."""
+    of your own. `AMLFLOW_TEST_SERVER` is the address of one that runs already, with another MLflow."""
+    running = os.environ.get("AMLFLOW_TEST_SERVER")
+    if running:
+        yield running
+        return
     root = tmp_path_factory.mktemp("mlflow-server")
     with tracking_server(root, shared_cache) as url:
         yield url
@@ -62,8 +67,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def http_server(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
-    """A server of this process, each request in a thread of its own, until the block ends."""
+def http_server(answer: Callable[[BaseHTTPRequestHandler], None], tls: ssl.SSLContext | None = None) -> Iterator[str]:
+    """A server of this process, each connection in a thread of its own, until the block ends."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -83,10 +88,12 @@ def http_server(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[st
             pass
 
     server = Server(("127.0.0.1", 0), Handler)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{server.server_address[1]}"
     finally:
         server.shutdown()
         server.server_close()

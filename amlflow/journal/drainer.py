@@ -136,9 +136,14 @@ class Drainer:
         self._file_crew.end()
         self._stop.clear()
 
-    def flush(self, run_ids: Optional[Iterable[str]] = None, timeout_s: float = 60.0) -> bool:
-        """Wait until what these runs (all, without) have written by now is sent. False at the end of the time, or at once where
-        only somebody else can change that it cannot be sent."""
+    def flush(
+        self,
+        run_ids: Optional[Iterable[str]] = None,
+        timeout_s: float = 60.0,
+        give_up: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Wait until what these runs (all, without) have written by now is sent. False at the end of the time, when `give_up`
+        says so, or at once where only somebody else can change that it cannot be sent."""
         ids = list(run_ids) if run_ids is not None else self._ids()
         wanted = {run_id: segments.sizes(self._journal.run(run_id).path) for run_id in ids}
         deadline = time.monotonic() + timeout_s
@@ -148,7 +153,7 @@ class Drainer:
             wanted = {run_id: sizes for run_id, sizes in wanted.items() if not self._has_sent(run_id, sizes)}
             if not wanted:
                 return True
-            if time.monotonic() > deadline or all(self._is_hopeless(run_id) for run_id in wanted):
+            if time.monotonic() > deadline or give_up() or all(self._is_hopeless(run_id) for run_id in wanted):
                 return False
             if self._thread is None:
                 self._round(wanted)

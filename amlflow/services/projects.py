@@ -99,9 +99,7 @@ def prepare(workspace: Workspace, planned: ProjectPlan, report: Callable[[str], 
         made = build.ensure(planned.environment, "conda" if planned.manager == "conda" else "uv", report)
         variables = made.variables()
     elif planned.manager == "docker":
-        command = containers.command(
-            planned.project, planned.shell_line, workspace.state_folder(), execution.plugins()
-        )
+        command = containers.command(planned.project, planned.shell_line, workspace.state_folder(), execution.plugins())
     elif planned.manager == "local":
         variables = build.ensure(EnvironmentSpec(source=""), "local").variables()
     return execution.Program(

@@ -111,9 +111,14 @@ def create_run(
     return run_id
 
 
+def is_id(text: str) -> bool:
+    """Whether it could be one of MLflow's ids, which are names of folders too."""
+    return _ID.fullmatch(text) is not None
+
+
 def check_id(db: sqlite3.Connection, wanted: str, table: str, column: str) -> None:
-    """Raises `UsageError` for an id that is taken, or that could not be the name of a folder and one of MLflow's ids."""
-    if not _ID.fullmatch(wanted):
+    """Raises `UsageError` for an id that is taken, or that cannot be one."""
+    if not is_id(wanted):
         raise UsageError(f"{wanted[:60]!r} cannot be an id: one has 1 to 36 letters a-z, digits, '-' and '_'.")
     if db.execute(f"SELECT 1 FROM {table} WHERE {column} = ?", (wanted,)).fetchone():
         raise UsageError(f"The id {wanted!r} is taken.")
@@ -320,8 +325,10 @@ def _experiment_number(db: sqlite3.Connection) -> int:
 
 
 def encoded(value: float) -> tuple[float, int]:
-    """How MLflow stores NaN and the infinities."""
-    return (0.0, 1) if math.isnan(value) else (math.copysign(INFINITY, value), 0)
+    """A value as MLflow stores it, and whether it is NaN: neither NaN nor an infinity is stored as such."""
+    if math.isnan(value):
+        return 0.0, 1
+    return (math.copysign(INFINITY, value) if math.isinf(value) else float(value)), 0
 
 
 def _check_length(key: str, value: str, most: int, what: str) -> None:
