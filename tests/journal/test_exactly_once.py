@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from faults import Faults, faulty
-from journals import begin, drainer, end, held, offline, online, server, write
+from journals import begin, drainer, end, flushed, held, offline, online, server, write
 from servers import free_port, wait_for
 from stress import Ordeal, verify
 
@@ -68,7 +68,7 @@ def torment(url: str, tmp_path: Path, faults: Faults, kills: int, made_offline: 
         end(folder, "FAILED")
         sender = drainer(journal, server(broken, timeout_s=1.0))
         sender.start()
-        assert sender.flush(timeout_s=_DRAIN_S), pending(journal)
+        assert flushed(sender, _DRAIN_S), pending(journal)
         sender.stop()
     real = journal.real_id(folder.id)
     count = verify(folder, real, behind, tmp_path)
