@@ -46,7 +46,7 @@ def test_a_server_that_is_down_is_no_reason_to_stop(amlflow: Any, shared_cache: 
         # The journal belongs to an address: the same server at another one is another workspace.
         assert amlflow.ok("-w", there, "sync", "status", "-o", "json").json == []
         moved = Path(amlflow.env["AMLFLOW_HOME"]) / "servers"
-        (state,) = moved.iterdir()
+        state = next(folder for folder in moved.iterdir() if (folder / "journal/runs" / waiting["run_id"]).is_dir())
         amlflow.ok("-w", there, "track", "-e", "wine", "--", "true")
         (new,) = [folder for folder in moved.iterdir() if folder != state]
         (state / "journal/runs" / waiting["run_id"]).rename(new / "journal/runs" / waiting["run_id"])
