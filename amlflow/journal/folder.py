@@ -37,6 +37,8 @@ except ImportError:
 
 # The journal of what belongs to no run, such as traces and tags of experiments.
 GENERAL = "_general"
+# What is noted of the sending is filled up to a multiple of this, so that one note fits into the place of another.
+_NOTE_BYTES = 512
 # The run that a program stands in, for everything that it starts.
 RUN_VARIABLE = "AMLFLOW_RUN"
 
@@ -177,7 +179,16 @@ class RunFolder:
         }
 
     def note_sent(self, sent: Dict[str, Any]) -> None:
-        write_json(self.path / "sent.json", sent)
+        """Whole or not at all. On a full disk in the place of what was noted before: only sending makes room again."""
+        file, text = self.path / "sent.json", json.dumps(sent)
+        text = text.ljust(-(-len(text) // _NOTE_BYTES) * _NOTE_BYTES)
+        try:
+            write_text(file, text)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not file.exists() or file.stat().st_size < len(text):
+                raise
+            with open(file, "r+b", buffering=0) as note:
+                note.write(text.encode("ascii").ljust(file.stat().st_size))
 
     def pending_bytes(self) -> int:
         """What stands in the journal and has not been sent, files in the spool included."""
