@@ -72,14 +72,20 @@ def ensure_experiment(db: sqlite3.Connection, name: str, artifact_root: str) -> 
 
 
 def create_run(
-    db: sqlite3.Connection, experiment_id: str, name: str, tags: Mapping[str, str], params: Mapping[str, str]
+    db: sqlite3.Connection,
+    experiment_id: str,
+    name: str,
+    tags: Mapping[str, str],
+    params: Mapping[str, str],
+    run_id: str = "",
 ) -> str:
+    """A new run with that id, by default one of MLflow's kind."""
     row = db.execute(
         "SELECT artifact_location, lifecycle_stage FROM experiments WHERE experiment_id = ?", (experiment_id,)
     ).fetchone()
     if row is None or row[1] != "active":
         raise NotFound(f"There is no active experiment with the id {experiment_id!r}.")
-    run_id, name = uuid.uuid4().hex, name or tags.get("mlflow.runName", "") or random_name()
+    run_id, name = run_id or uuid.uuid4().hex, name or tags.get("mlflow.runName", "") or random_name()
     if len(name) > KEY_LENGTH:
         raise UsageError(f"The run name {name[:40]!r}… has {len(name)} characters; at most {KEY_LENGTH} are allowed.")
     db.execute(
