@@ -23,6 +23,14 @@ class Identity:
     def __init__(self, settings: Settings, tokens: Tokens, lifetime_s: int) -> None:
         self._settings, self._tokens, self.lifetime_s = settings, tokens, lifetime_s
 
+    @property
+    def settings(self) -> Settings:
+        return self._settings
+
+    def issue(self, principal: Principal, lifetime_s: int) -> str:
+        """A token for the workspace's own address, such as a job is given."""
+        return self._tokens.issue(principal, self._settings.base_url, lifetime_s)
+
     def routes(self) -> list[Route]:
         return [
             Route("GET", "/metadata/endpoints", self._clouds, "open"),

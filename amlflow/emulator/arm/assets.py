@@ -111,7 +111,9 @@ class Assets:
         _, properties = body_properties(request)
         for key in self._kind.required:
             if not properties.get(key):
-                raise service_error(400, f"The property '{key}' is missing.", inner=("BadArgument", "ArgumentBlankOrEmpty"))
+                raise service_error(
+                    400, f"The property '{key}' is missing.", inner=("BadArgument", "ArgumentBlankOrEmpty")
+                )
         container = f"{workspace.id}/{self._kind.collection}/{name}"
         with self._arm.store.undisturbed():
             if self._arm.store.get(container) is None:
@@ -270,5 +272,3 @@ def datastore_uri(workspace: Document, path: str, datastore: str = DEFAULT) -> s
 def _hash(body: Mapping[str, Any]) -> tuple[str, str]:
     properties = body.get("properties") or {}
     return str(properties.get("hash_sha256", "")), str(properties.get("hash_version", ""))
-
-
