@@ -99,8 +99,8 @@ class History:
         workspace, run, job = self._find(request, request.values["run"])
         record = self._record(workspace, run, job)
         names = (
-            "runId runUuid rootRunUuid target status createdTimeUtc startTimeUtc endTimeUtc error warnings tags properties services "
-            "revision runTypeV2 compute createdBy runNumber rootRunId outputs"
+            "runId runUuid rootRunUuid target status createdTimeUtc startTimeUtc endTimeUtc error warnings tags properties "
+            "services revision runTypeV2 compute createdBy runNumber rootRunId outputs"
         ).split()
         content = {name: record[name] for name in names if name in record}
         content["createdTimeUtc"] = record["createdUtc"]
