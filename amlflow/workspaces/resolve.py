@@ -165,8 +165,8 @@ def open_workspace(resolved: Resolved, report: Callable[[str], None] = lambda li
 
         return ServerWorkspace(spec.url)
     raise NotSupported(
-        f"{resolved.asked!r} (from {resolved.source}) is an Azure ML workspace, which this version of amlflow resolves but does not "
-        "yet talk to.",
+        f"{resolved.asked!r} (from {resolved.source}) is an Azure ML workspace, which this version of amlflow resolves but "
+        "does not yet talk to.",
         "Add `-w local` to work in the local workspace.",
     )
 

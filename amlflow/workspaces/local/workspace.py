@@ -5,13 +5,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from amlflow import paths
 from amlflow.errors import NotFound
+from amlflow.journal.batches import LOCAL, Limits
+from amlflow.journal.rest import Behind
 from amlflow.workspaces.base import (
     Artifact,
     Experiment,
@@ -45,6 +49,16 @@ class LocalWorkspace:
     def tracking_uri(self) -> str:
         return f"sqlite:///{self._file}"
 
+    @property
+    def file(self) -> Path:
+        """The SQLite database; it may not be there yet."""
+        return self._file
+
+    @property
+    def artifact_root(self) -> Path:
+        """The folder below which experiments that are made without a place of their own keep their artifacts."""
+        return self._artifact_root
+
     def create(self) -> None:
         """Make the folder and its database, if they are not there. The first time for a version of MLflow takes seconds,
         of which `report` is told."""
@@ -53,14 +67,36 @@ class LocalWorkspace:
     def state_folder(self) -> Path:
         return self.root
 
-    def child_environment(self) -> Mapping[str, str]:
-        return {
-            "MLFLOW_TRACKING_URI": self.tracking_uri,
-            "MLFLOW_REGISTRY_URI": self.tracking_uri,
-            # Where MLflow puts the artifacts of experiments that the child makes itself.
-            "_MLFLOW_SERVER_ARTIFACT_ROOT": str(self._artifact_root),
-            "AMLFLOW_WORKSPACE": f"local:{self.root}",
-        }
+    @property
+    def reference(self) -> str:
+        return f"local:{self.root}"
+
+    def behind(self) -> Behind:
+        from amlflow.workspaces.local.rest import LocalRest
+
+        return LocalRest(self)
+
+    def limits(self) -> Limits:
+        return LOCAL
+
+    def login(self) -> Mapping[str, str]:
+        return {}
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[Mapping[str, str]]:
+        """A server on 127.0.0.1, for those who know its token: a child's MLflow may be another than the one that made the
+        database, and would refuse to open it."""
+        from amlflow.journal import attach
+        from amlflow.workspaces.local.bridge import Bridge
+        from amlflow.workspaces.local.rest import LocalRest
+
+        token, rest = secrets.token_urlsafe(24), LocalRest(self)
+        bridge = Bridge(rest, token)
+        try:
+            yield {attach.BEHIND: bridge.start(), attach.TOKEN: token}
+        finally:
+            bridge.stop()
+            rest.close()
 
     def list_experiments(self) -> list[Experiment]:
         return self._store.experiments() if self._exists else []
@@ -81,8 +117,19 @@ class LocalWorkspace:
     def ensure_experiment(self, name: str) -> Experiment:
         return self._made.ensure_experiment(name)
 
-    def create_run(self, experiment_id: str, name: str, tags: Mapping[str, str], params: Mapping[str, str]) -> Run:
-        return self._made.create_run(experiment_id, name, tags, params)
+    def create_run(
+        self,
+        experiment_id: str,
+        name: str,
+        tags: Mapping[str, str],
+        params: Mapping[str, str],
+        *,
+        run_id: str = "",
+        start_time_ms: int | None = None,
+    ) -> Run:
+        """With `run_id` the run gets that id; in a database whose schema is not known here, MLflow's own, and the tag
+        `amlflow.runId` keeps the one asked for. Raises `UsageError` for an id that is taken."""
+        return self._made.create_run(experiment_id, name, tags, params, run_id, start_time_ms)
 
     def log_batch(
         self,
