@@ -105,7 +105,7 @@ def _assembled(place: Path, options: dict[str, Any]) -> Iterator[App]:
         history = History(arm, blobs, datastores, places)
         tracking = Tracking(arm, blobs, datastores, places, options["aliases"])
         stack.callback(tracking.close)
-        control = Control(known, struck, identity)
+        control = Control(known, struck, identity, resources.preempt)
         registry = Models(arm, blobs, places, tracking)
         schedules = Schedules(arm, resources.submit)
         artifacts = Artifacts(arm, blobs, datastores, places)

@@ -59,6 +59,10 @@ class JobResources:
         found = [job for place in places for job in store.children(f"{place.id}/jobs")]
         return sorted(found, key=lambda job: job.created)
 
+    def preempt(self, name: str) -> bool:
+        """Take the nodes of the running job of that name; False where none runs."""
+        return any(self._scheduler.preempt(job) for job in self.all() if job.name == name)
+
     def _list(self, request: Request) -> Answer:
         found = self._arm.store.children(f"{self._arm.workspace(request).id}/jobs")
         query = request.query
