@@ -14,8 +14,7 @@ from azure.identity import (
     EnvironmentCredential,
     ManagedIdentityCredential,
 )
-
-from .conftest import Running
+from emulated import Running
 
 SCOPE = "https://management.azure.com/.default"
 
