@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,10 @@ import requests
 
 # Of the process that runs the tests: nothing that leads elsewhere.
 CLEARED = ("AMLFLOW_", "AZUREML_", "AZURE_", "MLFLOW_", "_MLFLOW_", "ARM_", "IDENTITY_", "MSI_")
+
+
+_SESSION = requests.Session()
+_TOKENS: dict[str, tuple[str, float]] = {}
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,11 @@ class Running:
         assert answer.status_code == 200, answer.text
         return answer.json()["access_token"]
 
+    def cached_token(self) -> str:
+        if self.url not in _TOKENS or _TOKENS[self.url][1] < time.monotonic():
+            _TOKENS[self.url] = self.token(), time.monotonic() + 600
+        return _TOKENS[self.url][0]
+
     def post_token(self, form: Mapping[str, str]) -> requests.Response:
         place = f"{self.url}/{self.env['AZURE_TENANT_ID']}/oauth2/v2.0/token"
         return requests.post(place, data=dict(form), verify=self.env["SSL_CERT_FILE"], timeout=60)
@@ -67,15 +77,15 @@ class Running:
         body: Any = None,
         *,
         token: str | None = None,
-        version: str = "2024-04-01",
+        api_version: str = "2024-04-01",
         **query: str,
     ) -> requests.Response:
         """Ask as a client without an SDK would. An empty token sends none; a path from the root is asked as it is."""
-        bearer = self.token() if token is None else token
-        return requests.request(
+        bearer = self.cached_token() if token is None else token
+        return _SESSION.request(
             method,
             path if path.startswith("https://") else f"{self.url}{path}",
-            params=query if path.startswith("https://") else {"api-version": version, **query},
+            params=query if path.startswith("https://") else {"api-version": api_version, **query},
             json=body,
             headers={"Authorization": f"Bearer {bearer}"} if bearer else {},
             verify=self.env["SSL_CERT_FILE"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -43,7 +44,7 @@ def _ended(client: Any, name: str) -> str:
 
 
 def test_a_job_gets_its_code_and_data_and_gives_back_what_it_made(
-    client: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    client: Any, emulator: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "src").mkdir()
     (tmp_path / "data").mkdir()
@@ -51,10 +52,12 @@ def test_a_job_gets_its_code_and_data_and_gives_back_what_it_made(
     (tmp_path / "src" / "main.py").write_text(
         """
 import pathlib, sys, time
-folder, factor, out = sys.argv[1:]
+folder, factor, out, signal = sys.argv[1:]
 numbers = [int(line) for line in (pathlib.Path(folder) / "numbers.txt").read_text().split()]
 print("the sum is", sum(numbers) * float(factor), flush=True)
-time.sleep(3)
+deadline = time.monotonic() + 90
+while not pathlib.Path(signal).exists() and time.monotonic() < deadline:
+    time.sleep(0.1)
 pathlib.Path(out, "sum.txt").write_text(str(sum(numbers) * float(factor)))
 pathlib.Path("outputs/kept.txt").write_text("kept")
 print("this is the end")
@@ -62,7 +65,7 @@ print("this is the end")
     )
     job = command(
         code=str(tmp_path / "src"),
-        command="python main.py ${{inputs.numbers}} ${{inputs.factor}} ${{outputs.result}}",
+        command=f"python main.py ${{{{inputs.numbers}}}} ${{{{inputs.factor}}}} ${{{{outputs.result}}}} {tmp_path}/go",
         inputs={"numbers": Input(type="uri_folder", path=str(tmp_path / "data")), "factor": 0.5},
         outputs={"result": Output(type="uri_folder")},
         environment=BASE,
@@ -73,7 +76,14 @@ print("this is the end")
     )
     submitted = client.jobs.create_or_update(job)
     assert submitted.status == "Starting"
+    # The job ends only once somebody follows it.
+    asked = f"/runs/{submitted.name}/details"
+    follower = threading.Thread(
+        target=_touch_when, args=(tmp_path / "go", lambda: asked in emulator.record.read_text())
+    )
+    follower.start()
     client.jobs.stream(submitted.name)
+    follower.join()
     streamed = capsys.readouterr().out
     assert "the sum is 3.5" in streamed
     assert "this is the end" in streamed
@@ -87,12 +97,19 @@ print("this is the end")
     assert log.splitlines() == ["the sum is 3.5", "this is the end"]
 
 
+def _touch_when(file: Path, ready: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 90
+    while not ready() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    file.touch()
+
+
 def test_unchanged_code_is_not_sent_again(client: Any, emulator: Running, tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text(f"print({uuid.uuid4().hex!r})")
 
     def submit() -> str:
         made = client.jobs.create_or_update(command(code=str(tmp_path), command="python main.py", environment=BASE))
-        return client.jobs.get(made.name)._to_rest_object().properties.code_id
+        return emulator.request("GET", made.id).json()["properties"]["codeId"]
 
     before = len(_uploads(emulator))
     assert submit() == submit()
@@ -140,7 +157,7 @@ def test_the_environment_is_made_from_its_conda_file(client: Any, tmp_path: Path
     assert _ended(client, name) == "Completed"
     assert _log(client, name, tmp_path) == "1.16.0\n"
     failing = submit("bad.yaml")
-    with pytest.raises(JobException, match="Image build failed.*six==999"):
+    with pytest.raises(JobException, match=r"Image build failed.*six==999"):
         client.jobs.stream(failing)
     assert client.jobs.get(failing).status == "Failed"
     assert "six==999" in _log(client, failing, tmp_path, "azureml-logs/20_image_build_log.txt")
