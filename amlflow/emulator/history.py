@@ -151,7 +151,7 @@ class History:
             "outputs": self._outputs(workspace, run.id, properties.get("outputs") or {}) if job is not None else {},
             "createdBy": {"userObjectId": self._arm.settings.principals[0].object_id, "userName": "emulator"},
         }
-        return record
+        return {name: value for name, value in record.items() if value is not None}
 
     def _outputs(self, workspace: Document, run_id: str, outputs: Mapping[str, Any]) -> dict[str, Any]:
         root = f"azureml://locations/local/workspaces/{workspace.body['workspaceId']}/data"
