@@ -150,7 +150,7 @@ def data_error(status: int, message: str, code: str = "UserError", inner: str = 
         "detailsUri": None,
         "target": None,
         "details": [],
-        "innerError": {"code": inner, "innerError": None} if inner else None,
+        "innerError": {"code": inner} if inner else None,
         "debugInfo": None,
         "additionalInfo": None,
     }

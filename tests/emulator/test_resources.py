@@ -182,7 +182,7 @@ def test_a_schedule_submits_its_job_when_triggered(emulator: Running, ml_client:
     made = emulator.request("PUT", place, {"properties": content})
     assert _polled(emulator, made.headers["azure-asyncoperation"])["status"] == "Succeeded"
     assert [item.name for item in ml_client.schedules.list()] == ["nightly"]
-    submitted = emulator.request("POST", f"{place}/trigger").json()["jobName"]
+    submitted = emulator.request("POST", f"{place}/trigger", api_version="2024-01-01-preview").json()["jobName"]
     deadline = time.monotonic() + 60
     while (status := ml_client.jobs.get(submitted).status) not in ("Completed", "Failed"):
         assert time.monotonic() < deadline, status
