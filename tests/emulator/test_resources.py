@@ -182,7 +182,9 @@ def test_a_schedule_submits_its_job_when_triggered(emulator: Running, ml_client:
     made = emulator.request("PUT", place, {"properties": content})
     assert _polled(emulator, made.headers["azure-asyncoperation"])["status"] == "Succeeded"
     assert [item.name for item in ml_client.schedules.list()] == ["nightly"]
-    submitted = emulator.request("POST", f"{place}/trigger", api_version="2024-01-01-preview").json()["jobName"]
+    now = {"scheduleTime": "2030-01-01T00:00:00Z"}
+    triggered = emulator.request("POST", f"{place}/trigger", now, api_version="2024-01-01-preview")
+    submitted = triggered.json()["submissionId"]
     deadline = time.monotonic() + 60
     while (status := ml_client.jobs.get(submitted).status) not in ("Completed", "Failed"):
         assert time.monotonic() < deadline, status

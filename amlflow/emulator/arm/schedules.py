@@ -9,7 +9,7 @@ from typing import Any
 from amlflow.emulator.arm.resources import WORKSPACE_PATTERN, Arm, body_properties, check_name, page
 from amlflow.emulator.arm.workspaces import author
 from amlflow.emulator.store import Document
-from amlflow.emulator.web import Answer, Request, Route, ServiceError, iso_now, service_error
+from amlflow.emulator.web import Answer, Request, Route, ServiceError, service_error
 
 KIND = "workspaces/schedules"
 _SCHEDULES = f"{WORKSPACE_PATTERN}/schedules"
@@ -80,7 +80,7 @@ class Schedules:
             raise service_error(400, text, inner=("BadArgument",))
         name = f"{found.name.lower()[:20]}-{uuid.uuid4().hex[:8]}"
         self._submit(self._arm.workspace(request), name, action["jobDefinition"], author(request))
-        return Answer(content={"jobName": name, "scheduleActionType": "CreateJob", "scheduleTime": iso_now()})
+        return Answer(content={"scheduleActionType": "CreateJob", "submissionId": name})
 
     def _find(self, request: Request) -> Document:
         workspace, name = self._arm.workspace(request), request.values["schedule"]
