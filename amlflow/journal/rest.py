@@ -1,0 +1,380 @@
+"""Requests to a service that speaks MLflow's REST API: one pool of kept connections, one retry policy, and every
+failure as `Refused` or `Unreachable`."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import mimetypes
+import os
+import threading
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Callable, TypeVar
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+from .credentials import Credentials, authorization
+from .errors import Refused, Unreachable
+from .retry import RETRYABLE_STATUS, RetryPolicy, Transient, parsed_retry_after, persist
+
+# Subscripts of collections.abc fail at run time before Python 3.9.
+Headers = Callable[[], "Mapping[str, str]"]
+_Answer = TypeVar("_Answer")
+
+_POOL = 32
+_CONNECT_S = 5.0
+_CHUNK_BYTES = 1 << 20
+_REQUEST_IDS = ("x-ms-request-id", "x-request-id", "x-databricks-request-id")
+
+
+class RestServer:
+    """An MLflow tracking server, or a service with its API under another prefix. Safe to use from many threads, and
+    after a fork.
+
+    `base_url` may hold `user:password@`, which is used and never shown. `headers` is called for each request, and once
+    more after a 401, so that a token can be refreshed; without it MLflow's own variables and credentials file say who
+    asks. `prefix` is put before each path.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        headers: Headers | None = None,
+        prefix: str = "",
+        *,
+        policy: RetryPolicy | None = None,
+        timeout_s: float = 60.0,
+        credentials: Credentials | None = None,
+    ) -> None:
+        self.url, user, password = split_login(base_url)
+        self._headers, self._prefix = headers, prefix.rstrip("/")
+        self._policy, self._timeout_s = policy or RetryPolicy(), timeout_s
+        self._login = credentials or Credentials.found(user, password)
+        self._lock = threading.Lock()
+        self._kept: tuple[int, Any] | None = None
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        timeout_s: float | None = None,
+        retry: bool = True,
+    ) -> dict[str, Any]:
+        """The service's JSON answer; `body` is the JSON body, or the query of a GET.
+
+        With `retry` the request is one that may be sent twice. Without it, it is sent again only where it surely was
+        not carried out (no connection, 429). Raises `Refused`, or `Unreachable` with `maybe_applied`.
+        """
+        options: dict[str, Any] = {}
+        if method.upper() == "GET":
+            options["params"] = {key: _query(value) for key, value in (body or {}).items() if value is not None}
+        else:
+            options["data"] = _json(body or {})
+        kind = {} if method.upper() == "GET" else {"Content-Type": "application/json"}
+
+        def attempt(remaining_s: float) -> dict[str, Any]:
+            answer = self._send(method, self._prefix + path, remaining_s, timeout_s, kind, **options)
+            return _parsed(answer, self.url)
+
+        return self._persist(attempt, retry or method.upper() in ("GET", "HEAD"))
+
+    def download(self, path: str, file: Path, resume: bool = True) -> int:
+        """Stream a GET into `file`, which appears when it is whole; returns its size in bytes. `path` is not yet
+        quoted. An interrupted transfer goes on where it stopped when the service takes ranges and names the version."""
+        part = file.with_name(f".{file.name[:100]}.{uuid.uuid4().hex[:12]}.part")
+        version = ""
+
+        def attempt(remaining_s: float) -> int:
+            nonlocal version
+            held = part.stat().st_size if resume and version and part.exists() else 0
+            wanted = {"Accept-Encoding": "identity"}
+            if held:
+                wanted.update({"Range": f"bytes={held}-", "If-Range": version})
+            with self._send("GET", self._prefix + quote(path), remaining_s, None, wanted, stream=True) as answer:
+                if answer.status_code == 416:
+                    version = ""
+                    raise Transient("the server has another version of the file than before")
+                _checked(answer, self.url)
+                start = _range_start(answer) if answer.status_code == 206 else 0
+                if start not in (0, held):
+                    version = ""
+                    raise Transient("the server answered with another range of bytes than was asked for")
+                version = _strong_version(answer)
+                return _received(answer, part, start)
+
+        try:
+            size = self._persist(attempt, True)
+            part.replace(file)
+            return size
+        finally:
+            with suppress(OSError):
+                part.unlink()
+
+    def upload(self, path: str, file: Path) -> None:
+        """PUT a file as it is; `path` is not yet quoted. It is sent again after a failure: the last one stands."""
+        kind = {"Content-Type": mimetypes.guess_type(file.name)[0] or "application/octet-stream"}
+
+        def attempt(remaining_s: float) -> None:
+            with file.open("rb") as content:
+                # requests would send an empty file in chunks, which WSGI servers refuse.
+                data: Any = content if file.stat().st_size else b""
+                _checked(self._send("PUT", self._prefix + quote(path), remaining_s, None, kind, data=data), self.url)
+
+        self._persist(attempt, True)
+
+    def close(self) -> None:
+        """Close the kept connections; another request opens new ones."""
+        with self._lock:
+            kept, self._kept = self._kept, None
+        if kept and kept[0] == os.getpid():
+            kept[1].close()
+
+    def _persist(self, attempt: Callable[[float], _Answer], repeatable: bool) -> _Answer:
+        try:
+            return persist(self._policy, attempt, repeatable)
+        except Transient as failure:
+            raise Unreachable(
+                f"{self.url} {failure.reason}", maybe_applied=failure.maybe_applied, status=failure.status
+            ) from failure.__cause__
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        remaining_s: float,
+        timeout_s: float | None,
+        named: Mapping[str, str],
+        **options: Any,
+    ) -> Any:
+        answer = self._send_once(method, path, remaining_s, timeout_s, named, **options)
+        if answer.status_code == 401 and self._headers is not None:
+            answer.close()
+            if isinstance(options.get("data"), io.IOBase):
+                options["data"].seek(0)
+            answer = self._send_once(method, path, remaining_s, timeout_s, named, **options)
+        return answer
+
+    def _send_once(
+        self,
+        method: str,
+        path: str,
+        remaining_s: float,
+        timeout_s: float | None,
+        named: Mapping[str, str],
+        **options: Any,
+    ) -> Any:
+        import requests
+
+        given = dict(self._headers()) if self._headers is not None else {}
+        try:
+            return self._session().request(
+                method,
+                self.url + path,
+                headers={**named, **given},
+                auth=authorization(self._login, given),
+                verify=self._login.verify,
+                cert=self._login.client_cert,
+                timeout=(min(_CONNECT_S, max(1.0, remaining_s)), timeout_s or self._timeout_s),
+                # A redirected POST would become a GET, and a sign-in page would become an artifact.
+                allow_redirects=False,
+                **options,
+            )
+        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, UnicodeError) as error:
+            raise Refused(0, "INVALID_URL", f"{self.url} is not an address of a server.") from error
+        except requests.exceptions.RequestException as error:
+            raise _transient(error) from error
+        except OSError as error:
+            # requests raises this for a CA file that does not exist, with the path at fault in the sentence.
+            raise Refused(0, "INVALID_CREDENTIALS", f"{error}.") from error
+
+    def _session(self) -> Any:
+        """The session of this process: a child that was forked must not share the parent's sockets."""
+        kept = self._kept
+        if kept is not None and kept[0] == os.getpid():
+            return kept[1]
+        with self._lock:
+            if self._kept is None or self._kept[0] != os.getpid():
+                self._kept = (os.getpid(), _new_session())
+            return self._kept[1]
+
+
+def split_login(base_url: str) -> tuple[str, str, str]:
+    """An address without its user and password, and these two unquoted."""
+    parts = urlsplit(base_url)
+    if "@" not in parts.netloc:
+        return base_url.rstrip("/"), "", ""
+    login, _, host = parts.netloc.rpartition("@")
+    user, _, password = login.partition(":")
+    bare = urlunsplit((parts.scheme, host, parts.path, "", ""))
+    return bare.rstrip("/"), unquote(user), unquote(password)
+
+
+def _new_session() -> Any:
+    import requests
+    from requests.adapters import HTTPAdapter
+
+    session = requests.Session()
+    session.headers["User-Agent"] = "amlflow"
+    adapter = HTTPAdapter(pool_connections=4, pool_maxsize=_POOL, max_retries=0)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    return session
+
+
+def _transient(error: Exception) -> Transient:
+    """What requests raised, in one clause that follows the server's address."""
+    import requests
+    from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+
+    within = error.args[0] if error.args else None
+    cause = getattr(within, "reason", within)
+    if isinstance(error, requests.exceptions.SSLError) and "certificate" in str(error).lower():
+        return Transient(f"has a certificate that is not trusted here ({_short(cause)})", final=True)
+    if isinstance(error, requests.exceptions.ConnectTimeout) or isinstance(cause, ConnectTimeoutError):
+        return Transient("did not accept a connection in time")
+    if isinstance(cause, NewConnectionError):
+        return Transient(f"accepts no connection ({_short(cause)})")
+    if isinstance(error, requests.exceptions.Timeout):
+        return Transient("did not answer in time", maybe_applied=True)
+    return Transient(f"broke the connection ({_short(cause)})", maybe_applied=True)
+
+
+def _short(cause: object) -> str:
+    """The last clause of a chain of urllib3's messages: what the system said."""
+    text = str(cause).replace("')", "").replace("))", ")")
+    return text.rsplit(": ", 1)[-1].strip("'\" ")[:200] or type(cause).__name__
+
+
+def _parsed(answer: Any, url: str) -> dict[str, Any]:
+    _checked(answer, url)
+    text = answer.content.strip()
+    if not text:
+        return {}
+    try:
+        parsed = json.loads(text)
+    except ValueError:
+        if _is_page(answer):
+            raise Refused(answer.status_code, "NOT_MLFLOW", _page_sentence(url)) from None
+        raise Transient("sent an answer that breaks off", maybe_applied=True) from None
+    if not isinstance(parsed, dict):
+        raise Refused(answer.status_code, "NOT_MLFLOW", f"{url} gave an answer that MLflow does not give.")
+    return parsed
+
+
+def _checked(answer: Any, url: str) -> None:
+    """Raise for anything but success."""
+    status = int(answer.status_code)
+    if 200 <= status < 300:
+        return
+    if 300 <= status < 400:
+        target = str(answer.headers.get("Location", ""))
+        bare = urlsplit(target)
+        where = urlunsplit((bare.scheme, bare.netloc.rpartition("@")[2], bare.path, "", ""))
+        raise Refused(
+            status,
+            "NOT_MLFLOW",
+            f"{url} redirects to {where or 'another place'}: to a sign-in page, or the server has another address.",
+        )
+    code, message = _fault(answer)
+    if status in RETRYABLE_STATUS:
+        raise Transient(
+            f"answered {status}{f' ({message})' if message else ''}",
+            # Too many requests, and a request that did not arrive in time, were not carried out.
+            maybe_applied=status not in (408, 429),
+            retry_after_s=parsed_retry_after(answer.headers.get("Retry-After")),
+            status=status,
+        )
+    if not code and status in (404, 405):
+        code = "ENDPOINT_NOT_FOUND"
+    request_id = next((answer.headers[name] for name in _REQUEST_IDS if answer.headers.get(name)), "")
+    raise Refused(status, code, message or f"{url} answered {status} {answer.reason or ''}".strip() + ".", request_id)
+
+
+def _fault(answer: Any) -> tuple[str, str]:
+    """The code and the message of an error, of MLflow's shape or Azure's; a line of plain text is a message too."""
+    import requests
+
+    try:
+        text = answer.text.strip()
+    except requests.exceptions.RequestException:
+        return "", ""
+    try:
+        parsed = json.loads(text)
+    except ValueError:
+        plain = "" if _is_page(answer) or text.startswith("<") else " ".join(text.split())
+        return "", plain[:300]
+    if not isinstance(parsed, dict):
+        return "", ""
+    inner = parsed.get("error")
+    if isinstance(inner, dict):
+        return str(inner.get("code") or parsed.get("error_code") or ""), str(inner.get("message") or "")
+    return str(parsed.get("error_code") or ""), str(parsed.get("message") or inner or "")
+
+
+def _is_page(answer: Any) -> bool:
+    return "html" in str(answer.headers.get("Content-Type", "")).lower()
+
+
+def _page_sentence(url: str) -> str:
+    return f"{url} answered with a web page: it is a sign-in page, or not the address of an MLflow tracking server."
+
+
+def _received(answer: Any, part: Path, start: int) -> int:
+    """Write what arrives after byte `start`; the size then."""
+    import requests
+    from urllib3.exceptions import HTTPError
+
+    promised = str(answer.headers.get("Content-Length", ""))
+    size = start
+    with part.open("r+b" if start else "wb") as out:
+        out.seek(start)
+        out.truncate()
+        try:
+            for chunk in answer.iter_content(_CHUNK_BYTES):
+                out.write(chunk)
+                size += len(chunk)
+        except (requests.exceptions.RequestException, HTTPError) as error:
+            raise Transient(f"broke off the transfer after {size} bytes") from error
+    if promised.isdigit() and not answer.headers.get("Content-Encoding") and size - start < int(promised):
+        raise Transient(f"broke off the transfer after {size} bytes")
+    return size
+
+
+def _range_start(answer: Any) -> int:
+    """The first byte of `Content-Range: bytes 5-9/10`; -1 for what is none."""
+    value = str(answer.headers.get("Content-Range", ""))
+    first = value.replace("bytes", "", 1).strip().partition("-")[0]
+    return int(first) if first.isdigit() else -1
+
+
+def _strong_version(answer: Any) -> str:
+    """What identifies these very bytes for If-Range; a weak ETag does not."""
+    tag = str(answer.headers.get("ETag", ""))
+    return "" if tag.startswith("W/") else tag or str(answer.headers.get("Last-Modified", ""))
+
+
+def _json(body: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(body, allow_nan=False, separators=(",", ":")).encode()
+    except ValueError:
+        return json.dumps(_finite(body), separators=(",", ":")).encode()
+
+
+def _finite(value: Any) -> Any:
+    """With the strings that MLflow reads in the place of numbers which JSON does not have."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _query(value: Any) -> Any:
+    return str(value).lower() if isinstance(value, bool) else value
