@@ -171,6 +171,7 @@ class JobSpec:
     timeout_s: int = 0
     identity: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
+    code_limit_bytes: int = 300_000_000
 
 
 @dataclass(frozen=True, slots=True)
