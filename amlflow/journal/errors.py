@@ -15,6 +15,12 @@ class Refused(Exception):
         super().__init__(status, code, message, request_id)
         self.status, self.code, self.message, self.request_id = status, code, message, request_id
 
+    @property
+    def lacks_route(self) -> bool:
+        """Whether the service has nothing of what was asked for, such as the logged models of MLflow 3."""
+        missing = self.status in (404, 405, 501) and self.code not in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")
+        return self.code == "ENDPOINT_NOT_FOUND" or missing
+
     def __str__(self) -> str:
         named = f"request {self.request_id}" if self.request_id else ""
         facts = ", ".join(fact for fact in (str(self.status or ""), self.code, named) if fact)
