@@ -21,6 +21,13 @@ def workspaces() -> Path:
     return home() / "workspaces"
 
 
+def server(url: str) -> Path:
+    """The folder of this machine for jobs and endpoints that belong to the tracking server at `url`."""
+    import hashlib
+
+    return home() / "servers" / hashlib.sha256(url.encode()).hexdigest()[:16]
+
+
 def cache() -> Path:
     """The folder of what can be made again (environments, Git clones, database templates): `$AMLFLOW_CACHE_DIR`,
     else the platform's cache folder."""

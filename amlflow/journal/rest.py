@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Callable, TypeVar
+from typing import Any, Callable, Protocol, TypeVar
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from .credentials import Credentials, authorization
@@ -28,6 +28,22 @@ _POOL = 32
 _CONNECT_S = 5.0
 _CHUNK_BYTES = 1 << 20
 _REQUEST_IDS = ("x-ms-request-id", "x-request-id", "x-databricks-request-id")
+
+
+class Behind(Protocol):
+    """What answers MLflow's REST calls behind a journal or a workspace."""
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        timeout_s: float | None = None,
+        retry: bool = True,
+    ) -> dict[str, Any]:
+        """See `RestServer.request`."""
+        ...
 
 
 class RestServer:
@@ -49,10 +65,10 @@ class RestServer:
         timeout_s: float = 60.0,
         credentials: Credentials | None = None,
     ) -> None:
-        self.url, user, password = split_login(base_url)
+        self.url, self.user, self.password = split_login(base_url)
         self._headers, self._prefix = headers, prefix.rstrip("/")
         self._policy, self._timeout_s = policy or RetryPolicy(), timeout_s
-        self._login = credentials or Credentials.found(user, password)
+        self._login = credentials or Credentials.found(self.user, self.password)
         self._lock = threading.Lock()
         self._kept: tuple[int, Any] | None = None
 
@@ -82,6 +98,16 @@ class RestServer:
             return _parsed(answer, self.url)
 
         return self._persist(attempt, retry or method.upper() in ("GET", "HEAD"))
+
+    def text(self, path: str) -> str:
+        """The text at a path of the server, such as `/version`; the prefix does not come before it."""
+
+        def attempt(remaining_s: float) -> str:
+            answer = self._send("GET", path, remaining_s, None, {})
+            _checked(answer, self.url)
+            return str(answer.text)
+
+        return self._persist(attempt, True)
 
     def download(self, path: str, file: Path, resume: bool = True) -> int:
         """Stream a GET into `file`, which appears when it is whole; returns its size in bytes. `path` is not yet
@@ -205,7 +231,10 @@ class RestServer:
 
 def split_login(base_url: str) -> tuple[str, str, str]:
     """An address without its user and password, and these two unquoted."""
-    parts = urlsplit(base_url)
+    try:
+        parts = urlsplit(base_url)
+    except ValueError:
+        raise Refused(0, "INVALID_URL", "The address of the server cannot be read.") from None
     if "@" not in parts.netloc:
         return base_url.rstrip("/"), "", ""
     login, _, host = parts.netloc.rpartition("@")
@@ -235,10 +264,11 @@ def _transient(error: Exception) -> Transient:
     cause = getattr(within, "reason", within)
     if isinstance(error, requests.exceptions.SSLError) and "certificate" in str(error).lower():
         return Transient(f"has a certificate that is not trusted here ({_short(cause)})", final=True)
-    if isinstance(error, requests.exceptions.ConnectTimeout) or isinstance(cause, ConnectTimeoutError):
-        return Transient("did not accept a connection in time")
+    # In urllib3 a refused connection is a kind of connection that took too long.
     if isinstance(cause, NewConnectionError):
         return Transient(f"accepts no connection ({_short(cause)})")
+    if isinstance(error, requests.exceptions.ConnectTimeout) or isinstance(cause, ConnectTimeoutError):
+        return Transient("did not accept a connection in time")
     if isinstance(error, requests.exceptions.Timeout):
         return Transient("did not answer in time", maybe_applied=True)
     return Transient(f"broke the connection ({_short(cause)})", maybe_applied=True)

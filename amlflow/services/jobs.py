@@ -162,7 +162,7 @@ def _start(workspace: Workspace, root: Path, planned: projects.ProjectPlan, prog
     content = {
         "run_id": run.id,
         "project": planned.source.uri,
-        "workspace": f"local:{workspace.state_folder()}",
+        "workspace": workspace.child_environment()["AMLFLOW_WORKSPACE"],
         "command": list(program.command),
         "cwd": str(program.cwd),
         "env": dict(program.env),
@@ -175,7 +175,7 @@ def _start(workspace: Workspace, root: Path, planned: projects.ProjectPlan, prog
         pid = processes.start_detached(
             [sys.executable, "-m", "amlflow.services.jobs", str(folder)],
             cwd=Path.cwd(),
-            env=os.environ,
+            env={**os.environ, **workspace.child_environment()},
             log=folder / OUTPUT_FILE,
         )
     except BaseException:

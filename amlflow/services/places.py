@@ -25,6 +25,11 @@ def describe(resolved: Resolved) -> dict[str, Any]:
         record["tracking_uri"] = f"sqlite:///{spec.path / 'mlflow.db'}"
     elif isinstance(spec, AzureSpec):
         record.update(subscription=spec.subscription, resource_group=spec.group, workspace_name=spec.name)
+    else:
+        from amlflow.workspaces.server.workspace import ServerWorkspace
+
+        server = ServerWorkspace(spec.url)
+        record.update(server.describe(), tracking_uri=server.tracking_uri)
     record.update(asked_as=resolved.asked, source=resolved.source)
     return record
 
@@ -115,10 +120,12 @@ def _kind(spec: Spec) -> str:
 
 
 def _name(spec: Spec) -> str:
-    return spec.url if not isinstance(spec, (LocalSpec, AzureSpec)) else spec.name
+    return spec.name if isinstance(spec, (LocalSpec, AzureSpec)) else resolve.without_login(spec.url)
 
 
 def _where(spec: Spec) -> str:
     if isinstance(spec, LocalSpec):
         return str(spec.path)
-    return f"{spec.subscription}/{spec.group}/{spec.name}" if isinstance(spec, AzureSpec) else spec.url
+    if isinstance(spec, AzureSpec):
+        return f"{spec.subscription}/{spec.group}/{spec.name}"
+    return resolve.without_login(spec.url)

@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from amlflow import paths
@@ -21,6 +21,7 @@ from amlflow.workspaces.base import Workspace
 
 DEFAULT_NAME = "local"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_LOGIN = re.compile(r"^(https?://)[^/]*@")
 _ARM_ID = re.compile(
     r"/subscriptions/(?P<subscription>[^/]+)/resourceGroups/(?P<group>[^/]+)/providers/"
     r"Microsoft\.MachineLearningServices/workspaces/(?P<name>[^/]+)/?$",
@@ -48,9 +49,9 @@ class AzureSpec:
 
 @dataclass(frozen=True, slots=True)
 class ServerSpec:
-    """Any MLflow tracking server."""
+    """Any MLflow tracking server. `url` may hold a password: `without_login` is what can be shown."""
 
-    url: str
+    url: str = field(repr=False)
 
 
 Spec = LocalSpec | AzureSpec | ServerSpec
@@ -58,11 +59,14 @@ Spec = LocalSpec | AzureSpec | ServerSpec
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A workspace's description, what it was asked for as, and where that was said."""
+    """A workspace's description, what it was asked for as (without a password), and where that was said."""
 
     spec: Spec
     asked: str
     source: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "asked", without_login(self.asked))
 
 
 def resolve(option: str, config: Config, environment: Mapping[str, str] | None = None) -> Resolved:
@@ -122,6 +126,11 @@ def parse(asked: str, config: Config, base: Path | None = None, _through: tuple[
     )
 
 
+def without_login(text: str) -> str:
+    """An http(s) address without its user and password; any other text as it is."""
+    return _LOGIN.sub(r"\1", text)
+
+
 def local_spec(name: str) -> LocalSpec:
     """The local workspace of that name in the user's data folder. Raises `UsageError` for what cannot be a name."""
     if not _NAME.fullmatch(name):
@@ -151,9 +160,12 @@ def open_workspace(resolved: Resolved, report: Callable[[str], None] = lambda li
         from amlflow.workspaces.local.workspace import LocalWorkspace
 
         return LocalWorkspace(spec.path, spec.name, report)
-    what = "Azure ML workspace" if isinstance(spec, AzureSpec) else "MLflow tracking server"
+    if isinstance(spec, ServerSpec):
+        from amlflow.workspaces.server.workspace import ServerWorkspace
+
+        return ServerWorkspace(spec.url)
     raise NotSupported(
-        f"{resolved.asked!r} (from {resolved.source}) is an {what}, which this version of amlflow resolves but does not "
+        f"{resolved.asked!r} (from {resolved.source}) is an Azure ML workspace, which this version of amlflow resolves but does not "
         "yet talk to.",
         "Add `-w local` to work in the local workspace.",
     )

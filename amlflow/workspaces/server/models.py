@@ -1,0 +1,220 @@
+"""Registered models, their versions and aliases, and MLflow 3's logged models, of a service with MLflow's REST API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from amlflow.errors import NotFound, NotSupported
+from amlflow.journal.errors import Refused
+from amlflow.workspaces.base import LoggedModel, ModelVersion, RegisteredModel
+from amlflow.workspaces.server.client import NO_ROUTE, NOT_THERE, TAKEN, Client, named, pairs, quoted
+
+_READY = ("LOGGED_MODEL_READY", "READY")
+_LOGGED_PAGE = 50
+
+
+class Models:
+    def __init__(self, client: Client, workspace: str) -> None:
+        self._client, self._workspace = client, workspace
+
+    def all(self) -> list[RegisteredModel]:
+        """By name."""
+        try:
+            found = self._client.pages(
+                "GET", "registered-models/search", {}, "registered_models", self._client.limits.models_page
+            )
+        except Refused as error:
+            raise self._client.refused(error) from error
+        return sorted((_registered(item) for item in found), key=lambda model: model.name)
+
+    def get(self, name: str) -> RegisteredModel:
+        """Raises `NotFound`, naming the nearest."""
+        found = self._find(name)
+        if found is None:
+            raise NotFound(
+                f"There is no registered model {name!r} in workspace {self._workspace!r}.",
+                "`amlflow model list` shows them; `amlflow register` makes one.",
+                name=name,
+                known=[model.name for model in self.all()],
+            )
+        return found
+
+    def versions(self, name: str) -> list[ModelVersion]:
+        """Newest first; none for a model that does not exist."""
+        model = self._find(name)
+        if model is None:
+            return []
+        try:
+            found = self._client.pages(
+                "GET",
+                "model-versions/search",
+                {"filter": f"name = {quoted(name)}"},
+                "model_versions",
+                self._client.limits.versions_page,
+            )
+        except Refused as error:
+            raise self._client.refused(error) from error
+        aliases: dict[str, list[str]] = {}
+        for alias, version in model.aliases.items():
+            aliases.setdefault(version, []).append(alias)
+        # Some databases do not tell a from A in a name.
+        own = [item for item in found if item.get("name") == name]
+        places = self._client.each(self._location, own)
+        # A search leaves the aliases out.
+        versions = [
+            _version(item, place, sorted(aliases.get(str(item["version"]), [])))
+            for item, place in zip(own, places, strict=True)
+        ]
+        return sorted(versions, key=lambda item: -int(item.version))
+
+    def version(self, name: str, version: str) -> ModelVersion:
+        """Raises `NotFound`."""
+        missing = NotFound(f"The model {name!r} has no version {version!r}.")
+        if not version.isdigit():
+            raise missing
+        try:
+            answer = self._client.ask("GET", "model-versions/get", {"name": name, "version": version})
+        except Refused as error:
+            if error.code == NOT_THERE:
+                raise missing from error
+            raise self._client.refused(error) from error
+        item = answer["model_version"]
+        return _version(item, self._location(item), sorted(str(alias) for alias in item.get("aliases") or []))
+
+    def create_version(
+        self, name: str, source: str, run_id: str, description: str, tags: Mapping[str, str]
+    ) -> ModelVersion:
+        """The model is made when it is new, and does not stay when its first version is refused."""
+        try:
+            self._client.ask("POST", "registered-models/create", {"name": name})
+            is_new = True
+        except Refused as error:
+            if error.code != TAKEN:
+                raise self._client.refused(error) from error
+            is_new = False
+        body: dict[str, Any] = {"name": name, "source": source, "tags": named(tags)}
+        if run_id:
+            body["run_id"] = run_id
+        if description:
+            body["description"] = description
+        if source.startswith("models:/m-"):
+            body["model_id"] = source.removeprefix("models:/")
+        try:
+            made = self._client.ask("POST", "model-versions/create", body, retry=False)["model_version"]
+        except Refused as error:
+            if is_new:
+                self.delete(name, "")
+            raise self._client.refused(error) from error
+        return self.version(name, str(made["version"]))
+
+    def set_alias(self, name: str, alias: str, version: str) -> None:
+        self._alias("POST", {"name": name, "alias": alias, "version": version})
+
+    def delete_alias(self, name: str, alias: str) -> None:
+        self._alias("DELETE", {"name": name, "alias": alias})
+
+    def delete(self, name: str, version: str) -> None:
+        """One version, or the model with all of them."""
+        if version:
+            self._client.call("DELETE", "model-versions/delete", {"name": name, "version": version})
+        else:
+            self._client.call("DELETE", "registered-models/delete", {"name": name})
+
+    def logged(self, experiment_id: str, run_id: str) -> list[LoggedModel]:
+        """The MLflow 3 models that the run logged and that are ready, oldest first; of one name the newest. None on a
+        service that has no such thing."""
+        try:
+            found = self._client.pages(
+                "POST",
+                "logged-models/search",
+                {"experiment_ids": [experiment_id], "filter": f"source_run_id = {quoted(run_id)}"},
+                "models",
+                _LOGGED_PAGE,
+            )
+        except Refused as error:
+            if error.code == NO_ROUTE or error.status in (404, 501):
+                return []
+            raise self._client.refused(error) from error
+        models = [
+            LoggedModel(
+                str(info.get("name", "")),
+                f"models:/{info['model_id']}",
+                str(info.get("artifact_uri", "")),
+                int(info.get("creation_timestamp_ms") or 0),
+            )
+            for info in (item["info"] for item in found)
+            if info.get("status") in _READY and info.get("source_run_id") == run_id
+        ]
+        oldest = sorted(models, key=lambda model: model.created_ms)
+        return list({model.name: model for model in oldest}.values())
+
+    def logged_location(self, model_id: str) -> str:
+        """Where the files of an MLflow 3 model are. Raises `NotFound`."""
+        try:
+            answer = self._client.ask("GET", f"logged-models/{model_id}")
+        except Refused as error:
+            if error.code in (NOT_THERE, NO_ROUTE):
+                raise NotFound(f"There is no logged model {model_id!r}.") from error
+            raise self._client.refused(error) from error
+        return str(answer["model"]["info"]["artifact_uri"])
+
+    def version_location(self, name: str, version: str) -> str:
+        answer = self._client.call("GET", "model-versions/get-download-uri", {"name": name, "version": version})
+        return str(answer.get("artifact_uri", ""))
+
+    def _location(self, item: Mapping[str, Any]) -> str:
+        source = str(item.get("source", ""))
+        if not source.startswith("models:/"):
+            return source
+        return self.version_location(str(item["name"]), str(item["version"])) or source
+
+    def _find(self, name: str) -> RegisteredModel | None:
+        try:
+            return _registered(self._client.ask("GET", "registered-models/get", {"name": name})["registered_model"])
+        except Refused as error:
+            if error.code == NOT_THERE:
+                return None
+            raise self._client.refused(error) from error
+
+    def _alias(self, method: str, body: Mapping[str, str]) -> None:
+        try:
+            self._client.ask(method, "registered-models/alias", body)
+        except Refused as error:
+            if error.code == NO_ROUTE:
+                raise NotSupported(
+                    f"{self._client.shown} has no aliases of models: MLflow has them since 2.3.",
+                    f"Name versions by their number, such as {body['name']}:{body.get('version', '1')}.",
+                ) from error
+            raise self._client.refused(error) from error
+
+
+def _registered(item: Mapping[str, Any]) -> RegisteredModel:
+    # One for each stage that has any; every version is in one.
+    latest = [int(version["version"]) for version in item.get("latest_versions") or []]
+    aliases = {str(alias["alias"]): str(alias["version"]) for alias in item.get("aliases") or []}
+    return RegisteredModel(
+        str(item["name"]),
+        str(item.get("description") or ""),
+        int(item.get("creation_timestamp") or 0),
+        int(item.get("last_updated_timestamp") or 0),
+        str(max(latest)) if latest else "",
+        dict(sorted(aliases.items())),
+        pairs(item.get("tags")),
+    )
+
+
+def _version(item: Mapping[str, Any], location: str, aliases: Sequence[str]) -> ModelVersion:
+    return ModelVersion(
+        str(item["name"]),
+        str(item["version"]),
+        str(item.get("source") or ""),
+        location,
+        str(item.get("run_id") or ""),
+        str(item.get("description") or ""),
+        str(item.get("status") or "READY"),
+        int(item.get("creation_timestamp") or 0),
+        int(item.get("last_updated_timestamp") or 0),
+        aliases,
+        pairs(item.get("tags")),
+    )

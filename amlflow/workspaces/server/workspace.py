@@ -1,0 +1,116 @@
+"""An MLflow tracking server as a workspace, by its address. Jobs and endpoints stay on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from amlflow import paths
+from amlflow.errors import AmlflowError, NotAllowed, UsageError
+from amlflow.journal.errors import Refused, Unreachable
+from amlflow.journal.rest import RestServer
+from amlflow.journal.retry import RetryPolicy
+from amlflow.workspaces.base import Artifact
+from amlflow.workspaces.server.artifacts import Artifacts
+from amlflow.workspaces.server.client import Client, unavailable
+from amlflow.workspaces.server.rest import RestWorkspace
+
+# Somebody waits at a terminal: a server that is down is told of within seconds.
+_POLICY = RetryPolicy(most=3, base_s=0.25, cap_s=2.0, deadline_s=6.0)
+_UPLOADED = "model"
+
+
+class ServerWorkspace(RestWorkspace):
+    """`url` may hold `user:password@`, which is used and never shown; else MLflow's own variables say who asks. Nothing is
+    asked before it is needed. Raises `UsageError` or `NotAllowed` for an address or credentials that cannot be used."""
+
+    kind: Literal["mlflow"] = "mlflow"
+
+    def __init__(self, url: str) -> None:
+        try:
+            self._server = RestServer(url, policy=_POLICY)
+        except Refused as error:
+            kind = NotAllowed if error.code == "INVALID_CREDENTIALS" else UsageError
+            raise kind(error.message, "Look at -w and the MLFLOW_TRACKING_* variables.") from error
+        super().__init__(Client(self._server, f"The server {self._server.url}"), self._server.url)
+        self._artifacts = Artifacts(self._client, self._server)
+
+    @property
+    def tracking_uri(self) -> str:
+        return self._server.url
+
+    def state_folder(self) -> Path:
+        folder = paths.server(self._server.url)
+        for place in (folder.parent, folder):
+            place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return folder
+
+    def child_environment(self) -> Mapping[str, str]:
+        variables = {
+            "MLFLOW_TRACKING_URI": self.tracking_uri,
+            "MLFLOW_REGISTRY_URI": self.tracking_uri,
+            "AMLFLOW_WORKSPACE": self.tracking_uri,
+        }
+        if self._server.user or self._server.password:
+            variables["MLFLOW_TRACKING_USERNAME"] = self._server.user
+            variables["MLFLOW_TRACKING_PASSWORD"] = self._server.password
+        return variables
+
+    def describe(self) -> dict[str, Any]:
+        """Whether the server answers, which MLflow it runs, and what is in the way where something is."""
+        facts: dict[str, Any] = {"answers": False, "mlflow": "", "problem": ""}
+        try:
+            facts["mlflow"] = _version(self._server)
+            self._client.call("POST", "experiments/search", {"max_results": 1})
+            facts["answers"] = True
+        except AmlflowError as error:
+            facts["problem"] = error.paragraph()
+        return facts
+
+    def list_artifacts(self, run_id: str, path: str = "") -> list[Artifact]:
+        return self._artifacts.entries(run_id, path)
+
+    def log_artifact(self, run_id: str, file: Path, folder: str = "") -> None:
+        self._artifacts.keep(self.get_run(run_id).artifact_uri, file, folder)
+
+    def download_artifacts(self, run_id: str, path: str, destination: Path) -> Path:
+        return self._artifacts.copy_out(self.get_run(run_id).artifact_uri, path, destination)
+
+    def fetch(self, location: str) -> Path:
+        if location.startswith("models:/m-"):
+            location = self._models.logged_location(location.removeprefix("models:/"))
+        elif location.startswith("models:/"):
+            name, _, version = location.removeprefix("models:/").rpartition("/")
+            location = self._models.version_location(name, version)
+        elif location.startswith("runs:/"):
+            owner, _, path = location.removeprefix("runs:/").partition("/")
+            location = f"{self.get_run(owner).artifact_uri}/{path}"
+        elif Path(location).is_absolute() and (Path(location) / "MLmodel").is_file():
+            return Path(location)
+        return self._artifacts.fetch(location)
+
+    def _registrable(self, name: str, source: str, run_id: str) -> tuple[str, str]:
+        """A server takes no folder of somebody's machine as a source: its files become the artifacts of a new run."""
+        if source.startswith(("runs:/", "models:/")) or not Path(source).is_dir():
+            return super()._registrable(name, source, run_id)
+        run = self.create_run(self.ensure_experiment("Default").id, f"register-{name}", {}, {})
+        try:
+            for entry in sorted(Path(source).iterdir()):
+                self.log_artifact(run.id, entry, _UPLOADED)
+        except BaseException:
+            self.finish_run(run.id, "FAILED")
+            raise
+        self.finish_run(run.id, "FINISHED")
+        return f"{run.artifact_uri}/{_UPLOADED}", run.id
+
+
+def _version(server: RestServer) -> str:
+    """Of the MLflow that answers; empty where it does not say."""
+    try:
+        said = server.text("/version").strip()
+    except Refused:
+        return ""
+    except Unreachable as error:
+        raise unavailable(error) from error
+    return said if len(said) < 40 and said[:1].isdigit() else ""
