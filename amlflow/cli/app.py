@@ -24,6 +24,7 @@ ENTRIES = (
     Entry("model", "List, show, alias, download and delete registered models.", NOUNS, "amlflow.cli.model"),
     Entry("endpoint", "List, show, call, follow and delete web services.", NOUNS, "amlflow.cli.endpoint"),
     Entry("workspace", "Which workspace is used, and why; make and choose others.", NOUNS, "amlflow.cli.workspace"),
+    Entry("emulator", "An Azure ML workspace on this machine, for tests and trials.", NOUNS, "amlflow.cli.emulator"),
     Entry("demo", "Run the shipped example end to end.", NOUNS, "amlflow.cli.demo"),
 )
 
