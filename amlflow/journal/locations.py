@@ -5,8 +5,8 @@ A program must not wait for an upload, so it is given addresses of this journal 
     amlflow://JOURNAL/runs/RUN_ID[/path]          a run that is written here
     amlflow://JOURNAL/at/RUN_ID/CODED[/path]       any other place of the workspace; RUN_ID is the run that it belongs to, or _
 
-JOURNAL is a hash of the journal's folder, CODED the workspace's address in URL-safe base64. Folders of this machine stay what they are:
-nothing is faster than they are.
+JOURNAL is a hash of the journal's folder, CODED the workspace's address in URL-safe base64. Folders of this machine stay what
+they are: nothing is faster.
 """
 
 from __future__ import annotations

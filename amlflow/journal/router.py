@@ -1,8 +1,8 @@
 """What becomes of each call of MLflow's tracking interface: written to the journal, answered from it, or passed on.
 
-Calls come in the form of MLflow's REST API (method, path, body), so one place serves every version of MLflow's client. Writes of a run are
-appended and answered at once. Reads of a run that is written here are answered from its journal. Any other read waits until what
-was written has been sent, and goes to the workspace behind.
+Calls come in the form of MLflow's REST API (method, path, body), so one place serves every version of MLflow's client. Writes of
+a run are appended and answered at once. Reads of a run that is written here are answered from its journal. Any other read waits
+until what was written has been sent, and goes to the workspace behind.
 """
 
 from __future__ import annotations
@@ -10,32 +10,19 @@ from __future__ import annotations
 import re
 import threading
 import time
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Protocol
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional
 
 from . import emulated, records, view
 from .errors import Refused, Unreachable
 from .folder import GENERAL, Journal, RunFolder, new_id
 from .locations import Locations
+from .rest import Behind
 
 _ROUTE = re.compile(r"/(?:ajax-)?api/\d\.\d/mlflow/(.+)")
 # How long a program waits for the workspace when it must have an id from it, before it goes on without.
 CREATE_TIMEOUT_S = 2.0
 FLUSH_TIMEOUT_S = 60.0
 _KEY_TAG = "amlflow.key"
-
-
-class Behind(Protocol):
-    """MLflow's REST API of the workspace. Raises `Refused` and `Unreachable`."""
-
-    def request(
-        self,
-        method: str,
-        path: str,
-        body: Optional[Mapping[str, Any]] = None,
-        *,
-        timeout_s: Optional[float] = None,
-        retry: bool = True,
-    ) -> Dict[str, Any]: ...
 
 
 class OpenRun:
@@ -424,7 +411,12 @@ class Router:
 def point(metric: Mapping[str, Any]) -> List[Any]:
     """A metric of MLflow's REST API as a record has it."""
     extra = {key: metric[key] for key in ("model_id", "dataset_name", "dataset_digest") if metric.get(key)}
-    found = [metric["key"], view.number(metric.get("value", 0.0)), int(metric.get("step") or 0), int(metric["timestamp"])]
+    found = [
+        metric["key"],
+        view.number(metric.get("value", 0.0)),
+        int(metric.get("step") or 0),
+        int(metric["timestamp"]),
+    ]
     return [*found, extra] if extra else found
 
 

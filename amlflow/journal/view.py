@@ -32,6 +32,8 @@ class RunView:
         self.outputs: Dict[str, List[Any]] = _copied(run.get("outputs"))
         # Path among the run's artifacts -> the file in the spool, its size in bytes.
         self.files: Dict[str, Tuple[str, int]] = {}
+        # The same for files that belong elsewhere: the address of that place -> path below it -> the file.
+        self.placed: Dict[str, Dict[str, Tuple[str, int]]] = {}
         self._reader = segments.Reader(folder.path)
 
     @property
@@ -98,8 +100,9 @@ class RunView:
             self.tags.pop(record[1], None)
         elif kind == records.UPDATED:
             self.info.update({key: value for key, value in record[1].items() if value is not None})
-        elif kind == records.FILE and len(record) == 5:
-            self.files[record[1]] = (record[2], record[3])
+        elif kind == records.FILE:
+            files = self.files if len(record) == 5 else self.placed.setdefault(record[5], {})
+            files[record[1]] = (record[2], record[3])
         elif kind == records.REQUEST:
             self._request(record[2], record[3])
 

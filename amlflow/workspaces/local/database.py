@@ -50,7 +50,7 @@ SqlAlchemyStore("sqlite:///" + sys.argv[1], sys.argv[2])
 @contextlib.contextmanager
 def reading(file: Path) -> Iterator[sqlite3.Connection]:
     """A connection that only reads; it works in a folder that may not be written to. Raises `AmlflowError`."""
-    with _explained(file, "read"):
+    with explained(file, "read"):
         connection = _open_for_reading(file)
         # As MLflow sets it: LIKE tells upper from lower case, ILIKE does not.
         connection.execute("PRAGMA case_sensitive_like = ON")
@@ -64,11 +64,9 @@ def reading(file: Path) -> Iterator[sqlite3.Connection]:
 def writing(file: Path) -> Iterator[sqlite3.Connection]:
     """One transaction: committed at the end, rolled back on any exception. Writers wait for each other. Raises
     `AmlflowError` for a full disk, a folder that may not be written to, a file that is not a database."""
-    with _explained(file, "written"):
-        connection = sqlite3.connect(file, timeout=_TIMEOUT_S, isolation_level=None)
+    with explained(file, "written"):
+        connection = connected(file)
         try:
-            connection.execute("PRAGMA foreign_keys = ON")
-            connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -79,6 +77,26 @@ def writing(file: Path) -> Iterator[sqlite3.Connection]:
             connection.execute("COMMIT")
         finally:
             connection.close()
+
+
+def connected(file: Path) -> sqlite3.Connection:
+    """A connection that reads and writes, for one thread at a time, without a transaction; to a file that exists."""
+    connection = sqlite3.connect(
+        f"{file.absolute().as_uri()}?mode=rw",
+        uri=True,
+        timeout=_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    try:
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        # As MLflow sets it: LIKE tells upper from lower case, ILIKE does not.
+        connection.execute("PRAGMA case_sensitive_like = ON")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def schema(file: Path) -> str:
@@ -95,7 +113,7 @@ def create(file: Path, artifact_root: Path, report: Callable[[str], None] = lamb
     """Make the database if there is none. Of many processes that do so at once exactly one wins, and all see its file."""
     if file.exists():
         return
-    with _explained(file, "made"):
+    with explained(file, "made"):
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         template = _template(report)
         handle, name = tempfile.mkstemp(prefix=".mlflow-", suffix=".db", dir=file.parent)
@@ -161,7 +179,8 @@ def _open_for_reading(file: Path) -> sqlite3.Connection:
 
 
 @contextlib.contextmanager
-def _explained(file: Path, done: str) -> Iterator[None]:
+def explained(file: Path, done: str) -> Iterator[None]:
+    """Errors of SQLite and of the file system as `AmlflowError`; `done` is what could not be: read, written, made."""
     try:
         yield
     except sqlite3.OperationalError as error:

@@ -38,9 +38,18 @@ class DirectStore:
             made = writes.ensure_experiment(db, name, str(self._artifact_root))
             return reads.experiments(db, "WHERE experiment_id = ?", (int(made),))[0]
 
-    def create_run(self, experiment_id: str, name: str, tags: Mapping[str, str], params: Mapping[str, str]) -> Run:
+    def create_run(
+        self,
+        experiment_id: str,
+        name: str,
+        tags: Mapping[str, str],
+        params: Mapping[str, str],
+        run_id: str = "",
+        start_time_ms: int | None = None,
+    ) -> Run:
         with database.writing(self._file) as db:
-            return reads.get_run(db, writes.create_run(db, experiment_id, name, tags, params))
+            made = writes.create_run(db, experiment_id, name, tags, params, run_id=run_id, start_time_ms=start_time_ms)
+            return reads.get_run(db, made)
 
     def log_batch(
         self, run_id: str, metrics: Iterable[Metric], params: Mapping[str, str], tags: Mapping[str, str]

@@ -60,9 +60,22 @@ class ClientStore:
                 self._client.create_experiment(name, artifact_location=location)
         return next(experiment for experiment in self.experiments() if experiment.name == name)
 
-    def create_run(self, experiment_id: str, name: str, tags: Mapping[str, str], params: Mapping[str, str]) -> Run:
+    def create_run(
+        self,
+        experiment_id: str,
+        name: str,
+        tags: Mapping[str, str],
+        params: Mapping[str, str],
+        run_id: str = "",
+        start_time_ms: int | None = None,
+    ) -> Run:
+        """MLflow gives a run its id; one that is asked for is kept in the tag `amlflow.runId`."""
+        if run_id:
+            tags = {**tags, "amlflow.runId": run_id}
         with _translated():
-            run = self._client.create_run(experiment_id, tags=dict(tags), run_name=name or random_name())
+            run = self._client.create_run(
+                experiment_id, start_time=start_time_ms, tags=dict(tags), run_name=name or random_name()
+            )
             self.log_batch(run.info.run_id, (), params, {})
         return self.get_run(run.info.run_id)
 

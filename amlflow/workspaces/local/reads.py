@@ -52,10 +52,10 @@ def search_runs(db: sqlite3.Connection, query: RunQuery) -> list[Run]:
     where, values = filters.joined(filters.conditions(query.filter))
     join, order, bound = _ordering(query)
     stages = {"active": ["active"], "deleted": ["deleted"], "all": ["active", "deleted"]}[query.lifecycle]
-    clauses = [f"r.lifecycle_stage IN ({_places(stages)})"]
+    clauses = [f"r.lifecycle_stage IN ({places(stages)})"]
     parameters: list[object] = [*bound, *stages]
     if query.experiment_ids:
-        clauses.append(f"r.experiment_id IN ({_places(query.experiment_ids)})")
+        clauses.append(f"r.experiment_id IN ({places(query.experiment_ids)})")
         parameters += [int(i) if i.isdigit() else i for i in query.experiment_ids]
     limit = f" LIMIT {int(query.limit)}" if query.limit is not None else ""
     rows = db.execute(
@@ -90,7 +90,7 @@ def metric_histories(
     db: sqlite3.Connection, run_ids: Sequence[str], keys: Sequence[str]
 ) -> dict[str, dict[str, list[MetricPoint]]]:
     found: dict[str, dict[str, list[MetricPoint]]] = {}
-    only = f" AND key IN ({_places(keys)})" if keys else ""
+    only = f" AND key IN ({places(keys)})" if keys else ""
     for run_id in run_ids:
         lines: dict[str, list[MetricPoint]] = {}
         rows = db.execute(
@@ -191,6 +191,15 @@ def model_versions(db: sqlite3.Connection, name: str, version: str = "") -> list
     ]
 
 
+def of_any(
+    db: sqlite3.Connection, table: str, fields: str, column: str, values: Sequence[object]
+) -> Iterator[tuple[Any, ...]]:
+    """The rows of a table whose column has one of these values, however many those are."""
+    for start in range(0, len(values), _BOUND_AT_ONCE):
+        part = values[start : start + _BOUND_AT_ONCE]
+        yield from db.execute(f"SELECT {fields} FROM {table} WHERE {column} IN ({places(part)})", part)
+
+
 def _ordering(query: RunQuery) -> tuple[str, str, list[object]]:
     tie = "r.start_time DESC, r.run_uuid"
     if not query.order_by:
@@ -211,12 +220,12 @@ def _runs(db: sqlite3.Connection, rows: Sequence[tuple[object, ...]], with_data:
     params: dict[str, dict[str, str]] = {run_id: {} for run_id in ids}
     tags: dict[str, dict[str, str]] = {run_id: {} for run_id in ids}
     if with_data and ids:
-        for run_id, key, value, is_nan in _of_runs(db, "latest_metrics", "run_uuid, key, value, is_nan", ids):
+        for run_id, key, value, is_nan in of_any(db, "latest_metrics", "run_uuid, key, value, is_nan", "run_uuid", ids):
             if is_nan or not -INFINITY < value < INFINITY:
                 value = decoded(value, is_nan)
             metrics[run_id][key] = value
         for table, into in (("params", params), ("tags", tags)):
-            for run_id, key, text in _of_runs(db, table, "run_uuid, key, value", ids):
+            for run_id, key, text in of_any(db, table, "run_uuid, key, value", "run_uuid", ids):
                 into[run_id][key] = text
     return [
         Run(
@@ -238,13 +247,6 @@ def _runs(db: sqlite3.Connection, rows: Sequence[tuple[object, ...]], with_data:
     ]
 
 
-def _of_runs(db: sqlite3.Connection, table: str, fields: str, ids: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    """The rows of a table for these runs: by index for some, in one pass over the table where they are most of it."""
-    for start in range(0, len(ids), _BOUND_AT_ONCE):
-        part = ids[start : start + _BOUND_AT_ONCE]
-        yield from db.execute(f"SELECT {fields} FROM {table} WHERE run_uuid IN ({_places(part)})", part)
-
-
 def _grouped(rows: Iterable[tuple[str, str, str]]) -> Mapping[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for name, key, value in rows:
@@ -252,5 +254,6 @@ def _grouped(rows: Iterable[tuple[str, str, str]]) -> Mapping[str, dict[str, str
     return found
 
 
-def _places(values: Sequence[object]) -> str:
+def places(values: Sequence[object]) -> str:
+    """Question marks for as many values."""
     return ", ".join("?" * len(values))

@@ -45,6 +45,16 @@ class LocalWorkspace:
     def tracking_uri(self) -> str:
         return f"sqlite:///{self._file}"
 
+    @property
+    def file(self) -> Path:
+        """The SQLite database; it may not be there yet."""
+        return self._file
+
+    @property
+    def artifact_root(self) -> Path:
+        """The folder below which experiments that are made without a place of their own keep their artifacts."""
+        return self._artifact_root
+
     def create(self) -> None:
         """Make the folder and its database, if they are not there. The first time for a version of MLflow takes seconds,
         of which `report` is told."""
@@ -81,8 +91,19 @@ class LocalWorkspace:
     def ensure_experiment(self, name: str) -> Experiment:
         return self._made.ensure_experiment(name)
 
-    def create_run(self, experiment_id: str, name: str, tags: Mapping[str, str], params: Mapping[str, str]) -> Run:
-        return self._made.create_run(experiment_id, name, tags, params)
+    def create_run(
+        self,
+        experiment_id: str,
+        name: str,
+        tags: Mapping[str, str],
+        params: Mapping[str, str],
+        *,
+        run_id: str = "",
+        start_time_ms: int | None = None,
+    ) -> Run:
+        """With `run_id` the run gets that id; in a database whose schema is not known here, MLflow's own, and the tag
+        `amlflow.runId` keeps the one asked for. Raises `UsageError` for an id that is taken."""
+        return self._made.create_run(experiment_id, name, tags, params, run_id, start_time_ms)
 
     def log_batch(
         self,

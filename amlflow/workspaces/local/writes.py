@@ -25,6 +25,7 @@ EXPERIMENT_LENGTH = 500
 MODEL_TAG_LENGTH = 100_000
 MODEL_LENGTH = 256
 _NAME = re.compile(r"[/\w.\- :]+")
+_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,35}")
 _ADJECTIVES = (
     "amber brave brisk calm clear clever coral crisp deft eager early fair fleet fond gentle glad golden grand "
     "hardy honest jolly keen kind light lively lucky mellow merry mild neat noble nimble patient plain polite proud "
@@ -72,25 +73,50 @@ def ensure_experiment(db: sqlite3.Connection, name: str, artifact_root: str) -> 
 
 
 def create_run(
-    db: sqlite3.Connection, experiment_id: str, name: str, tags: Mapping[str, str], params: Mapping[str, str]
+    db: sqlite3.Connection,
+    experiment_id: str,
+    name: str,
+    tags: Mapping[str, str],
+    params: Mapping[str, str],
+    *,
+    run_id: str = "",
+    start_time_ms: int | None = None,
+    user: str = "",
 ) -> str:
+    """The new run's id: the one given, or a new one. Raises `UsageError` for an id that is taken or cannot be one."""
     row = db.execute(
         "SELECT artifact_location, lifecycle_stage FROM experiments WHERE experiment_id = ?", (experiment_id,)
     ).fetchone()
     if row is None or row[1] != "active":
         raise NotFound(f"There is no active experiment with the id {experiment_id!r}.")
-    run_id, name = uuid.uuid4().hex, name or tags.get("mlflow.runName", "") or random_name()
+    run_id, name = run_id or uuid.uuid4().hex, name or tags.get("mlflow.runName", "") or random_name()
+    check_id(db, run_id, "runs", "run_uuid")
     if len(name) > KEY_LENGTH:
         raise UsageError(f"The run name {name[:40]!r}… has {len(name)} characters; at most {KEY_LENGTH} are allowed.")
     db.execute(
         "INSERT INTO runs (run_uuid, name, source_type, source_name, entry_point_name, user_id, status, start_time, "
         "source_version, lifecycle_stage, artifact_uri, experiment_id) "
         "VALUES (?, ?, 'UNKNOWN', '', '', ?, 'RUNNING', ?, '', 'active', ?, ?)",
-        (run_id, name, tags.get("mlflow.user", ""), now_ms(), f"{row[0]}/{run_id}/artifacts", experiment_id),
+        (
+            run_id,
+            name,
+            user or tags.get("mlflow.user", ""),
+            now_ms() if start_time_ms is None else start_time_ms,
+            f"{row[0]}/{run_id}/artifacts",
+            experiment_id,
+        ),
     )
     log_tags(db, run_id, {**tags, "mlflow.runName": name})
     log_params(db, run_id, params)
     return run_id
+
+
+def check_id(db: sqlite3.Connection, wanted: str, table: str, column: str) -> None:
+    """Raises `UsageError` for an id that is taken, or that could not be the name of a folder and one of MLflow's ids."""
+    if not _ID.fullmatch(wanted):
+        raise UsageError(f"{wanted[:60]!r} cannot be an id: one has 1 to 36 letters a-z, digits, '-' and '_'.")
+    if db.execute(f"SELECT 1 FROM {table} WHERE {column} = ?", (wanted,)).fetchone():
+        raise UsageError(f"The id {wanted!r} is taken.")
 
 
 def check_active(db: sqlite3.Connection, run_id: str) -> None:
@@ -102,16 +128,29 @@ def check_active(db: sqlite3.Connection, run_id: str) -> None:
 
 
 def log_metrics(db: sqlite3.Connection, run_id: str, metrics: Iterable[Metric]) -> None:
-    """Points, and the latest of each metric by (step, timestamp, value); a point that is there already is not doubled."""
+    """As `log_points`."""
+    log_points(db, run_id, ((m.key, m.value, m.step, m.timestamp_ms) for m in metrics))
+
+
+def log_points(db: sqlite3.Connection, run_id: str, points: Iterable[tuple[str, float, int, int]]) -> None:
+    """Points (key, value, step, timestamp in ms), and the latest of each metric by (step, timestamp, value); a point that
+    is there already is not doubled."""
     latest: dict[str, tuple[int, int, float, int]] = {}
     rows = []
-    for metric in metrics:
-        _check_name(metric.key, "metric")
-        value, is_nan = _encoded(metric.value)
-        rows.append((metric.key, value, metric.timestamp_ms, run_id, metric.step, is_nan))
-        point = (metric.step, metric.timestamp_ms, value, is_nan)
-        if metric.key not in latest or point[:3] > latest[metric.key][:3]:
-            latest[metric.key] = point
+    for key, value, step, timestamp_ms in points:
+        is_nan = 0
+        # Neither NaN nor an infinity is equal to itself less itself.
+        if value - value != 0:
+            value, is_nan = encoded(value)
+        rows.append((key, value, timestamp_ms, run_id, step, is_nan))
+        before = latest.get(key)
+        if before is None:
+            check_name(key, "metric")
+        elif (step, timestamp_ms, value) <= before[:3]:
+            continue
+        latest[key] = (step, timestamp_ms, value, is_nan)
+    # In the order of the primary key, whose index grows at as few places as there are metrics.
+    rows.sort()
     db.executemany(
         "INSERT OR IGNORE INTO metrics (key, value, timestamp, run_uuid, step, is_nan) VALUES (?, ?, ?, ?, ?, ?)", rows
     )
@@ -128,7 +167,7 @@ def log_params(db: sqlite3.Connection, run_id: str, params: Mapping[str, str]) -
     """Raises `UsageError` for a param that was logged with another value: params of a run never change."""
     known = dict(db.execute("SELECT key, value FROM params WHERE run_uuid = ?", (run_id,)))
     for key, value in params.items():
-        _check_name(key, "param")
+        check_name(key, "param")
         _check_length(key, str(value), PARAM_LENGTH, "param")
         if key in known and known[key] != str(value):
             raise UsageError(
@@ -141,7 +180,7 @@ def log_params(db: sqlite3.Connection, run_id: str, params: Mapping[str, str]) -
 
 def log_tags(db: sqlite3.Connection, run_id: str, tags: Mapping[str, str]) -> None:
     for key, value in tags.items():
-        _check_name(key, "tag")
+        check_name(key, "tag")
         _check_length(key, value, TAG_LENGTH, "tag")
     db.executemany(
         "INSERT INTO tags (key, value, run_uuid) VALUES (?, ?, ?) "
@@ -178,14 +217,17 @@ def create_model_version(
     run_id: str,
     description: str,
     tags: Mapping[str, str],
+    *,
+    model_id: str | None = None,
 ) -> str:
-    """The new version's number. The registered model is made when it is new."""
+    """The new version's number. The registered model is made when it is new. The logged model `model_id` notes the
+    version; by default that is the one which the source names."""
     if len(name) > MODEL_LENGTH:
         raise UsageError(
             f"The model name {name[:40]!r}… has {len(name)} characters; at most {MODEL_LENGTH} are allowed."
         )
     for key, value in tags.items():
-        _check_name(key, "tag")
+        check_name(key, "tag")
         _check_length(key, value, MODEL_TAG_LENGTH, "tag")
     now = now_ms()
     db.execute(
@@ -204,8 +246,10 @@ def create_model_version(
         "INSERT INTO model_version_tags (key, value, name, version) VALUES (?, ?, ?, ?)",
         [(key, value, name, version) for key, value in tags.items()],
     )
-    if source.startswith("models:/m-"):
-        _note_on_logged_model(db, source.removeprefix("models:/"), name, version)
+    if model_id is None:
+        model_id = source.removeprefix("models:/") if source.startswith("models:/m-") else ""
+    if model_id:
+        _note_on_logged_model(db, model_id, name, version)
     return str(version)
 
 
@@ -241,6 +285,18 @@ def delete_model(db: sqlite3.Connection, name: str, version: str) -> None:
     db.execute("UPDATE registered_models SET last_updated_time = ? WHERE name = ?", (now_ms(), name))
 
 
+def check_name(key: str, what: str) -> None:
+    """Raises `UsageError` for a key that MLflow does not take for a metric, param or tag."""
+    plain = not {"", ".", ".."}.intersection(key.split("/"))
+    if not plain or not _NAME.fullmatch(key):
+        raise UsageError(
+            f"{key!r} cannot name a {what}: a name has letters, digits, '_', '-', '.', ' ', ':' and '/', and is a plain "
+            "path."
+        )
+    if len(key) > KEY_LENGTH:
+        raise UsageError(f"The {what} name {key[:40]!r}… has {len(key)} characters; at most {KEY_LENGTH} are allowed.")
+
+
 def _note_on_logged_model(db: sqlite3.Connection, model_id: str, name: str, version: int) -> None:
     key = "mlflow.modelVersions"
     row = db.execute(
@@ -263,21 +319,9 @@ def _experiment_number(db: sqlite3.Connection) -> int:
     return int(db.execute("SELECT COALESCE(MAX(experiment_id), 0) + 1 FROM experiments").fetchone()[0])
 
 
-def _encoded(value: float) -> tuple[float, int]:
-    if math.isnan(value):
-        return 0.0, 1
-    return math.copysign(INFINITY, value) if math.isinf(value) else float(value), 0
-
-
-def _check_name(key: str, what: str) -> None:
-    plain = key and not key.startswith("/") and not key.startswith("..") and ".." not in key.split("/")
-    if not plain or not _NAME.fullmatch(key) or key.endswith("/") or "//" in key:
-        raise UsageError(
-            f"{key!r} cannot name a {what}: a name has letters, digits, '_', '-', '.', ' ', ':' and '/', and is a plain "
-            "path."
-        )
-    if len(key) > KEY_LENGTH:
-        raise UsageError(f"The {what} name {key[:40]!r}… has {len(key)} characters; at most {KEY_LENGTH} are allowed.")
+def encoded(value: float) -> tuple[float, int]:
+    """How MLflow stores NaN and the infinities."""
+    return (0.0, 1) if math.isnan(value) else (math.copysign(INFINITY, value), 0)
 
 
 def _check_length(key: str, value: str, most: int, what: str) -> None:
