@@ -59,6 +59,24 @@ def complete_job(ctx: typer.Context, incomplete: str) -> list[str]:
     return _quietly(names, incomplete)
 
 
+def complete_compute(ctx: typer.Context, incomplete: str) -> list[str]:
+    def names() -> Iterable[str]:
+        from amlflow.workspaces import abilities
+
+        return [compute.name for compute in abilities.computes(_workspace(ctx)).list()]
+
+    return _quietly(names, incomplete)
+
+
+def complete_datastore(ctx: typer.Context, incomplete: str) -> list[str]:
+    def names() -> Iterable[str]:
+        from amlflow.workspaces import abilities
+
+        return [datastore.name for datastore in abilities.datastores(_workspace(ctx)).list()]
+
+    return _quietly(names, incomplete)
+
+
 def complete_endpoint(ctx: typer.Context, incomplete: str) -> list[str]:
     def names() -> Iterable[str]:
         folder = _workspace(ctx).state_folder() / "endpoints"

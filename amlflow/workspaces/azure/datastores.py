@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from amlflow.errors import AmlflowError, NotAllowed, NotFound, NotSupported
 from amlflow.workspaces.abilities import Datastore, Progress, StoredFile
@@ -48,7 +48,7 @@ class AzureDatastores:
             if blob.name == prefix:
                 yield StoredFile(blob.name, False, *_facts(blob))
                 return
-        raise nothing_at(f"datastore {name or 'the default'!r}", path)
+        raise nothing_at(f"datastore {name!r}" if name else "the default datastore", path)
 
     def upload(self, name: str, source: Path, path: str, progress: Progress) -> int:
         prefix = path.strip("/")
@@ -81,7 +81,7 @@ class AzureDatastores:
                 if blob.name == prefix
             ]
         if not pairs:
-            raise nothing_at(f"datastore {name or 'the default'!r}", path)
+            raise nothing_at(f"datastore {name!r}" if name else "the default datastore", path)
         return container.download(pairs, progress)
 
     def uri(self, name: str, path: str) -> str:
@@ -147,10 +147,9 @@ class AzureDatastores:
         container = str(properties.get("containerName") or properties.get("filesystem"))
         endpoint = str(properties.get("endpoint") or self._service.http.credential.cloud.storage_suffix)
         protocol = str(properties.get("protocol") or "https")
-        if ":" in endpoint or endpoint.startswith(("127.", "localhost")):
-            # An account of a storage service without names of its own stands in the path.
-            return f"{protocol}://{endpoint}/{account}/{quote(container)}"
-        return f"{protocol}://{account}.blob.{endpoint}/{quote(container)}"
+        address = urlsplit(f"{protocol}://{account}.blob.{endpoint.strip('/')}/{quote(container)}")
+        # A storage service that no name leads to hides what stands for the name in the address's user part.
+        return urlunsplit(address._replace(netloc=address.netloc.rpartition("@")[2]))
 
     def _datastore(self, record: Mapping[str, Any]) -> Datastore:
         properties = record.get("properties") or {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from amlflow import paths
 from amlflow.errors import NotFound
@@ -27,6 +27,9 @@ from amlflow.workspaces.base import (
 from amlflow.workspaces.local import artifacts, database
 from amlflow.workspaces.local.direct import DirectStore
 from amlflow.workspaces.local.fallback import ClientStore
+
+if TYPE_CHECKING:
+    from amlflow.workspaces.local.machine import LocalComputes, LocalDatastores
 
 DEFAULT_EXPERIMENT = Experiment("0", "Default", "")
 
@@ -71,6 +74,18 @@ class LocalWorkspace:
             "_MLFLOW_SERVER_ARTIFACT_ROOT": str(self._artifact_root),
             "AMLFLOW_WORKSPACE": f"local:{self.root}",
         }
+
+    @functools.cached_property
+    def computes(self) -> LocalComputes:
+        from amlflow.workspaces.local.machine import LocalComputes
+
+        return LocalComputes()
+
+    @functools.cached_property
+    def datastores(self) -> LocalDatastores:
+        from amlflow.workspaces.local.machine import LocalDatastores
+
+        return LocalDatastores(self._artifact_root)
 
     def list_experiments(self) -> list[Experiment]:
         return self._store.experiments() if self._exists else []
