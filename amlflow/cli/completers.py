@@ -53,8 +53,9 @@ def complete_run(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def complete_job(ctx: typer.Context, incomplete: str) -> list[str]:
     def names() -> Iterable[str]:
-        folder = _workspace(ctx).state_folder() / "jobs"
-        return ["last", *sorted(entry.name for entry in folder.iterdir() if (entry / "job.json").exists())]
+        from amlflow.services import job_control
+
+        return ["last", *job_control.names(_workspace(ctx), _MOST)]
 
     return _quietly(names, incomplete)
 

@@ -171,6 +171,7 @@ class JobSpec:
     timeout_s: int = 0
     identity: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
+    properties: Mapping[str, str] = field(default_factory=dict)
     code_limit_bytes: int = 300_000_000
 
 
@@ -236,6 +237,10 @@ class Jobs(Protocol):
         ...
 
     def get(self, name: str) -> Job: ...
+
+    def outcome(self, name: str) -> Job:
+        """The job with the reason of its failure, as far as the service and its logs say."""
+        ...
 
     def find(self, asked: str) -> Job:
         """By name, unique prefix, display name or `last`."""

@@ -48,6 +48,7 @@ def body(spec: JobSpec, code_id: str, environment_id: str, compute_id: str, inpu
         "outputs": {name: _output(name, value, spec.name) for name, value in spec.outputs.items()},
         "resources": resources,
         "tags": dict(spec.tags),
+        "properties": dict(spec.properties),
         "isArchived": False,
     }
     if compute_id:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,10 @@ class AzureJobs:
 
     def get(self, name: str) -> Job:
         return job_bodies.job(self._record(name))
+
+    def outcome(self, name: str) -> Job:
+        found = self.get(name)
+        return replace(found, problem=job_logs.problem(self._service, name)) if found.outcome == "failed" else found
 
     def find(self, asked: str) -> Job:
         if asked in ("", "last"):
