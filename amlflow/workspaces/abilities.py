@@ -262,6 +262,27 @@ class Jobs(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check of the set-up has found. `state` wrong means that commands will fail; `mend` is what puts it right."""
+
+    check: str
+    state: Literal["ok", "note", "wrong"]
+    detail: str
+    mend: str = ""
+
+
+@runtime_checkable
+class Diagnosed(Protocol):
+    """A workspace that can say what is wrong with it, and where its pages are."""
+
+    def diagnose(self) -> Iterator[Finding]: ...
+
+    def page(self, job: str = "") -> str:
+        """The address of the workspace's page for people, or of one of its runs or jobs; empty for none."""
+        ...
+
+
 @runtime_checkable
 class HasComputes(Protocol):
     @property

@@ -41,11 +41,11 @@ class AccessToken(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What became of one way: `reason` is why it did not win, `tried` whether it got as far as asking."""
+    """What became of one way: `reason` is why it did not win, `refused` whether it was set up here and turned away."""
 
     way: Way
     reason: str
-    tried: bool
+    refused: bool
 
 
 class Credential:
@@ -128,7 +128,7 @@ class Credential:
             if found is not None:
                 self._winner = way
                 return found
-            self.attempts.append(Attempt(way, reason, True))
+            self.attempts.append(Attempt(way, reason, not unavailable or way.certain))
             if not unavailable:
                 # Set up and refused: another identity must not stand in for it unasked.
                 break
@@ -177,11 +177,11 @@ class Credential:
         return (self.cloud.arm, self.cloud.authority, way.name, *way.identity, scope)
 
     def _failure(self) -> tuple[str, str]:
-        tried = [attempt for attempt in self.attempts if attempt.tried]
+        refused = [attempt for attempt in self.attempts if attempt.refused]
         sentences = " ".join(f"{_capital(attempt.way.title)}: {attempt.reason}." for attempt in self.attempts)
-        if self._asked or tried:
-            last = (tried or self.attempts)[-1]
-            code = next((code for code in _MENDS if f"{code}:" in last.reason or code == last.reason), "")
+        if self._asked or refused:
+            last = (refused or self.attempts)[-1]
+            code = next((code for code in _MENDS if f"{code}:" in last.reason), "")
             mend = _MENDS.get(code, last.way.mend)
         else:
             mend = "Run `az login`, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET."

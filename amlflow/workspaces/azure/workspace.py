@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,6 +24,7 @@ from amlflow.workspaces.server.client import Client, Limits
 from amlflow.workspaces.server.rest import RestWorkspace
 
 if TYPE_CHECKING:
+    from amlflow.workspaces.abilities import Finding
     from amlflow.workspaces.azure.computes import AzureComputes
     from amlflow.workspaces.azure.datastores import AzureDatastores
     from amlflow.workspaces.azure.jobs import AzureJobs
@@ -119,15 +120,19 @@ class AzureWorkspace(RestWorkspace):
             "location": str(record.get("location") or ""),
             "tracking_uri": self.tracking_uri,
             "state": str(properties.get("provisioningState") or ""),
-            "studio": self.studio_url(),
+            "studio": self.page(),
             "cloud": self.credential.cloud.name,
             "signed_in_by": self.credential.winner,
             "account": account["name"] or account["id"],
             "tenant": account["tenant"],
         }
 
-    def studio_url(self, job: str = "") -> str:
-        """The page of the workspace, or of one of its jobs, in Azure ML's studio."""
+    def diagnose(self) -> Iterator[Finding]:
+        from amlflow.workspaces.azure import diagnosis
+
+        return diagnosis.of(self)
+
+    def page(self, job: str = "") -> str:
         page = f"/runs/{job}" if job else "/home"
         tenant = self.service.description().tenant
         return f"{self.credential.cloud.studio}{page}?wsid={self.service.path}{f'&tid={tenant}' if tenant else ''}"
