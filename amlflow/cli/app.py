@@ -19,6 +19,7 @@ ENTRIES = (
     Entry("deploy", "Serve a model as a web service.", VERBS, "amlflow.cli.deploy"),
     Entry("compare", "Compare runs side by side.", VERBS, "amlflow.cli.compare"),
     Entry("log", "Log a metric, param, tag or artifact from a shell step.", NOUNS, "amlflow.cli.log"),
+    Entry("sync", "Send what the journal still holds.", NOUNS, "amlflow.cli.sync"),
     Entry("run", "List, show, download, delete and restore runs.", NOUNS, "amlflow.cli.run"),
     Entry("job", "List, show, follow and cancel detached runs.", NOUNS, "amlflow.cli.job"),
     Entry("model", "List, show, alias, download and delete registered models.", NOUNS, "amlflow.cli.model"),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from amlflow.cli.completers import complete_run
 from amlflow.cli.framework import Command, noun
 from amlflow.cli.state import State
+
+if TYPE_CHECKING:
+    from amlflow.services.logging import Logged
 
 app = noun("Log a metric, param, tag or artifact from a shell step.")
 
@@ -28,31 +31,28 @@ def metric(
     step: Annotated[int, typer.Option("--step", help="The step that the values belong to.")] = 0,
 ) -> None:
     """Log numbers: amlflow log metric rmse=0.31 mae=0.2 --step 3"""
-    from amlflow.services import tracking
+    from amlflow.services import logging, tracking
 
     state = State.of(ctx)
-    found = tracking.log_metrics(state.workspace, run, tracking.pairs(values, "metric"), step)
-    state.note(f"Logged to run {found.name} ({found.id})")
+    _said(state, logging.log_metrics(state.workspace, run, tracking.pairs(values, "metric"), step))
 
 
 @app.command(cls=Command)
 def param(ctx: typer.Context, values: Pairs, run: RunOption = "") -> None:
     """Log parameters, which cannot change afterwards: amlflow log param alpha=0.1"""
-    from amlflow.services import tracking
+    from amlflow.services import logging, tracking
 
     state = State.of(ctx)
-    found = tracking.log_params(state.workspace, run, tracking.pairs(values, "param"))
-    state.note(f"Logged to run {found.name} ({found.id})")
+    _said(state, logging.log_params(state.workspace, run, tracking.pairs(values, "param")))
 
 
 @app.command(cls=Command)
 def tag(ctx: typer.Context, values: Pairs, run: RunOption = "") -> None:
     """Set tags: amlflow log tag stage=nightly"""
-    from amlflow.services import tracking
+    from amlflow.services import logging, tracking
 
     state = State.of(ctx)
-    found = tracking.log_tags(state.workspace, run, tracking.pairs(values, "tag"))
-    state.note(f"Logged to run {found.name} ({found.id})")
+    _said(state, logging.log_tags(state.workspace, run, tracking.pairs(values, "tag")))
 
 
 @app.command(cls=Command)
@@ -63,8 +63,14 @@ def artifact(
     run: RunOption = "",
 ) -> None:
     """Keep a file or folder with the run: amlflow log artifact report.html"""
-    from amlflow.services import tracking
+    from amlflow.services import logging
 
     state = State.of(ctx)
-    found = tracking.log_artifact(state.workspace, run, path, to)
-    state.note(f"Kept with run {found.name} ({found.id})")
+    _said(state, logging.log_artifact(state.workspace, run, path, to), "Kept with")
+
+
+def _said(state: State, logged: Logged, done: str = "Logged to") -> None:
+    from amlflow.cli.recording_options import note_left
+
+    state.note(f"{done} run {logged.run.name} ({logged.run.id})")
+    note_left(state, logged.left)

@@ -7,8 +7,16 @@ from typing import Annotated
 
 import typer
 
+from amlflow.cli import recording_options
 from amlflow.cli.completers import complete_compute, complete_experiment
 from amlflow.cli.framework import Command, verb
+from amlflow.cli.recording_options import (
+    DurabilityOption,
+    FlushTimeoutOption,
+    OfflineOption,
+    RankZeroOption,
+    RequireModelOption,
+)
 from amlflow.cli.state import State
 
 app = verb()
@@ -140,6 +148,11 @@ def run_project(
     ] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Return at once; `amlflow job logs -f` follows it.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be run, and run nothing.")] = False,
+    offline: OfflineOption = False,
+    durability: DurabilityOption = "process",
+    rank_zero_only: RankZeroOption = False,
+    flush_timeout: FlushTimeoutOption = 60.0,
+    require_model: RequireModelOption = False,
 ) -> None:
     """Run an MLflow Project and end with its exit code.
 
@@ -160,6 +173,8 @@ def run_project(
         run_name,
         pairs(tag or [], "tag"),
         system_metrics,
+        recording_options.options(offline, durability, rank_zero_only, flush_timeout),
+        require_model,
     )
     if compute or export:
         from amlflow.cli import remote
@@ -195,7 +210,6 @@ def run_project(
         state.workspace,
         request,
         lambda: progress.steps(state),
-        lambda run: state.note(f"Run {run.name} ({run.id}) in experiment {run.experiment_name}"),
+        recording_options.watch(state, request.options, require_model),
     )
-    state.note(f"Run {finished.run.name} {finished.run.status.lower()} after {finished.ended.seconds:.1f}s")
-    raise typer.Exit(finished.ended.exit_code)
+    recording_options.finish(state, finished)

@@ -72,6 +72,10 @@ class State:
         if not self.quiet:
             print(line, file=sys.stderr, flush=True)  # noqa: T201
 
+    def warn(self, line: str) -> None:
+        """What must be seen even with -q: stderr."""
+        print(line, file=sys.stderr, flush=True)  # noqa: T201
+
 
 def running_verbose(argv: list[str]) -> bool:
     """Whether -v stands before `--`: asked by the error handler, which may run before any option was parsed."""

@@ -6,8 +6,16 @@ from typing import Annotated
 
 import typer
 
+from amlflow.cli import recording_options
 from amlflow.cli.completers import complete_experiment
 from amlflow.cli.framework import Command, verb
+from amlflow.cli.recording_options import (
+    DurabilityOption,
+    FlushTimeoutOption,
+    OfflineOption,
+    RankZeroOption,
+    RequireModelOption,
+)
 from amlflow.cli.state import State
 
 app = verb()
@@ -30,6 +38,11 @@ def track(
     capture: Annotated[
         bool, typer.Option("--capture/--no-capture", help="Keep stdout and stderr as artifacts of the run.")
     ] = True,
+    offline: OfflineOption = False,
+    durability: DurabilityOption = "process",
+    rank_zero_only: RankZeroOption = False,
+    flush_timeout: FlushTimeoutOption = 60.0,
+    require_model: RequireModelOption = False,
 ) -> None:
     """Run any command as a tracked run.
 
@@ -43,12 +56,8 @@ def track(
     from amlflow.services.tracking import track as run_tracked
 
     state = State.of(ctx)
+    recorded = recording_options.options(offline, durability, rank_zero_only, flush_timeout)
     program = Program(command, autolog=autolog, system_metrics=system_metrics, capture=capture)
     request = TrackRequest(program, experiment, run_name, pairs(tag or [], "tag"))
-    finished = run_tracked(
-        state.workspace,
-        request,
-        lambda run: state.note(f"Run {run.name} ({run.id}) in experiment {run.experiment_name}"),
-    )
-    state.note(f"Run {finished.run.name} {finished.run.status.lower()} after {finished.ended.seconds:.1f}s")
-    raise typer.Exit(finished.ended.exit_code)
+    watch = recording_options.watch(state, recorded, require_model)
+    recording_options.finish(state, run_tracked(state.workspace, request, watch))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -12,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from amlflow import paths
+from amlflow import paths, processes
 from amlflow.emulator import certificates
 from amlflow.emulator.settings import HOST, STORAGE_ACCOUNT, Settings
 from amlflow.errors import AmlflowError, NotFound, Unavailable
@@ -81,10 +83,14 @@ class Azurite:
         command += ["--cert", str(place / certificates.CERTIFICATE), "--key", str(place / certificates.KEY)]
         # The account's key goes in by the environment, never by an argument that others can list.
         environment = {**os.environ, "AZURITE_ACCOUNTS": f"{STORAGE_ACCOUNT}:{settings.storage_key}"}
+        self._record = place / "azurite.json"
+        _end_leftover(self._record)
         self._log = (place / "azurite.log").open("ab")
         self._process = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, cwd=data
         )
+        record = {"pid": self._process.pid, "started": processes.started(self._process.pid)}
+        self._record.write_text(json.dumps(record), encoding="utf-8")
         try:
             self._wait(place, settings.storage_port)
         except BaseException:
@@ -97,9 +103,12 @@ class Azurite:
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 break
-            with contextlib.suppress(OSError), socket.create_connection((HOST, port), 2) as raw:
-                with context.wrap_socket(raw, server_hostname=HOST):
-                    return
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection((HOST, port), 2) as raw,
+                context.wrap_socket(raw, server_hostname=HOST),
+            ):
+                return
             time.sleep(0.05)
         tail = (place / "azurite.log").read_text(encoding="utf-8", errors="replace")[-600:]
         raise AmlflowError(f"Azurite did not start on port {port}: {' '.join(tail.split()) or 'it printed nothing'}")
@@ -112,4 +121,19 @@ class Azurite:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+        self._record.unlink(missing_ok=True)
         self._log.close()
+
+
+def _end_leftover(record: Path) -> None:
+    """End the Azurite of an emulator that was killed: it holds the port and the blobs."""
+    try:
+        known = json.loads(record.read_text(encoding="utf-8"))
+        begun = processes.started(known["pid"])
+        if begun and abs(begun - known["started"]) < 0.1:
+            os.kill(known["pid"], signal.SIGTERM)
+            deadline = time.monotonic() + _STOP_S
+            while processes.started(known["pid"]) and time.monotonic() < deadline:
+                time.sleep(0.05)
+    except (OSError, ValueError, KeyError, TypeError):
+        return

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import quote
 
 from amlflow.emulator import certificates
 from amlflow.emulator.settings import STORAGE_ACCOUNT, Settings
@@ -41,6 +42,24 @@ class Blobs:
         )
         return made
 
+    def signed_url(self, container: str, name: str, permission: str = "r", lifetime_s: int = _SAS_LIFETIME_S) -> str:
+        """An address that lets who has it at one blob, in the form of the cloud: `https://ACCOUNT.blob.SUFFIX/…`, by which
+        clients tell the service's own storage from foreign addresses."""
+        from azure.storage.blob import generate_blob_sas
+
+        self._check()
+        now = datetime.now(timezone.utc)
+        sas = generate_blob_sas(
+            STORAGE_ACCOUNT,
+            container,
+            name,
+            account_key=self._settings.storage_key,
+            permission=permission,
+            start=now - timedelta(minutes=10),
+            expiry=now + timedelta(seconds=lifetime_s),
+        )
+        return f"https://{STORAGE_ACCOUNT}.blob.{self._settings.storage_suffix}/{container}/{quote(name)}?{sas}"
+
     def ensure_container(self, container: str) -> None:
         from azure.core.exceptions import ResourceExistsError
 
@@ -65,6 +84,13 @@ class Blobs:
         with file.open("rb") as source:
             self._client(container).upload_blob(name, source, overwrite=True)
 
+    def begin_log(self, container: str, name: str) -> None:
+        """An empty blob that is appended to."""
+        self._client(container).get_blob_client(name).create_append_blob()
+
+    def append_log(self, container: str, name: str, chunk: bytes) -> None:
+        self._client(container).get_blob_client(name).append_block(chunk)
+
     def get(self, container: str, name: str) -> bytes | None:
         """The blob's content; None where there is none."""
         from azure.core.exceptions import ResourceNotFoundError
@@ -74,7 +100,7 @@ class Blobs:
         except ResourceNotFoundError:
             return None
 
-    def list(self, container: str, prefix: str = "") -> Iterator[tuple[str, int]]:
+    def entries(self, container: str, prefix: str = "") -> Iterator[tuple[str, int]]:
         """Names and sizes below the prefix."""
         from azure.core.exceptions import ResourceNotFoundError
 
@@ -89,7 +115,7 @@ class Blobs:
         file of its last part."""
         client, count = self._client(container), 0
         stem = prefix.strip("/")
-        for name, _ in list(self.list(container, stem)):
+        for name, _ in list(self.entries(container, stem)):
             if name != stem and stem and not name.startswith(f"{stem}/"):
                 continue
             relative = PurePosixPath(name).name if name == stem else name[len(stem) :].lstrip("/")

@@ -23,6 +23,14 @@ class Identity:
     def __init__(self, settings: Settings, tokens: Tokens, lifetime_s: int) -> None:
         self._settings, self._tokens, self.lifetime_s = settings, tokens, lifetime_s
 
+    @property
+    def settings(self) -> Settings:
+        return self._settings
+
+    def issue(self, principal: Principal, lifetime_s: int) -> str:
+        """A token for the workspace's own address, such as a job is given."""
+        return self._tokens.issue(principal, self._settings.base_url, lifetime_s)
+
     def routes(self) -> list[Route]:
         return [
             Route("GET", "/metadata/endpoints", self._clouds, "open"),
@@ -42,7 +50,7 @@ class Identity:
             content=[
                 {
                     "name": CLOUD_NAME,
-                    # azure-ai-ml takes what follows the second dot for the cloud's domain, and asks for tokens of `ml.azure.` and that.
+                    # azure-ai-ml takes what follows the second dot for the domain of `ml.azure.`, to ask for tokens of.
                     "portal": "https://portal.azure.com",
                     "resourceManager": base,
                     "authentication": {
@@ -170,7 +178,7 @@ class Identity:
         return Answer(content={"value": self._tokens.sign(claims)})
 
     def _check_assertion(self, form: dict[str, str], principal: Principal) -> None:
-        """Own assertions are verified; of a foreign issuer's, whose keys are out of reach, the form, the time and the audience."""
+        """Own assertions are verified; of a foreign issuer's, whose keys are out of reach, form, time and audience."""
         if form.get("client_assertion_type") != _ASSERTION_TYPE:
             raise _refusal(
                 400, "invalid_request", 900144, "The request body must contain the parameter 'client_assertion_type'."
@@ -201,8 +209,8 @@ class Identity:
         known = {item for kind in ("data", "storage") for item in self._tokens.audiences(kind)}
         if wanted not in known:
             text = (
-                f"The resource principal named {resource} was not found in the tenant named {self._settings.tenant}. This can happen "
-                "if the application has not been installed by the administrator of the tenant."
+                f"The resource principal named {resource} was not found in the tenant named {self._settings.tenant}. This can "
+                "happen if the application has not been installed by the administrator of the tenant."
             )
             raise _refusal(400, "invalid_resource", 500011, text)
         return wanted
@@ -210,8 +218,8 @@ class Identity:
     def _check_tenant(self, request: Request) -> None:
         if request.values["tenant"].lower() not in (self._settings.tenant, "common", "organizations"):
             text = (
-                f"Tenant '{request.values['tenant']}' not found. Check to make sure you have the correct tenant ID and are signing "
-                "into the correct cloud."
+                f"Tenant '{request.values['tenant']}' not found. Check to make sure you have the correct tenant ID and are "
+                "signing into the correct cloud."
             )
             raise _refusal(400, "invalid_request", 90002, text)
 

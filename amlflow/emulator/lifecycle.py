@@ -55,8 +55,8 @@ class Status:
 
 
 def start(options: Options, report: Callable[[str], None]) -> Status:
-    """Start the emulator, if it does not run already. What it kept before is there again. Raises `AmlflowError` with the end of its
-    log when it does not come up."""
+    """Start the emulator, if it does not run already. What it kept before is there again. Raises `AmlflowError` with the end
+    of its log when it does not come up."""
     for spec in options.faults:
         faults.parse(spec)
     place = settings.folder()
@@ -156,7 +156,8 @@ def environment() -> dict[str, str]:
 
 
 def ask(method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Ask the running emulator something of its own. Raises `Unavailable` when it does not answer, `AmlflowError` for a refusal."""
+    """Ask the running emulator something of its own. Raises `Unavailable` when it does not answer, `AmlflowError` for a
+    refusal."""
     place = settings.folder()
     known = _settings(place)
     context = ssl.create_default_context(cafile=str(place / certificates.AUTHORITY))

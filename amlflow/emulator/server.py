@@ -5,22 +5,31 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from amlflow.emulator import azurite, certificates, faults, settings
 from amlflow.emulator.app import App
+from amlflow.emulator.arm.assets import DATA, ENVIRONMENT, Assets, Codes
 from amlflow.emulator.arm.computes import Computes
 from amlflow.emulator.arm.datastores import Datastores
+from amlflow.emulator.arm.jobs import JobResources
 from amlflow.emulator.arm.resources import Arm
 from amlflow.emulator.arm.workspaces import Workspaces
 from amlflow.emulator.blobs import Blobs
 from amlflow.emulator.control import Control
+from amlflow.emulator.history import History
 from amlflow.emulator.identity import Identity
 from amlflow.emulator.lifecycle import OPTIONS_FILE
+from amlflow.emulator.places import Places
 from amlflow.emulator.pools import Pools
 from amlflow.emulator.recording import Recorder
+from amlflow.emulator.running.data import Data
+from amlflow.emulator.running.execution import Scene
+from amlflow.emulator.running.scheduler import Scheduler
+from amlflow.emulator.running.state import Jobs
 from amlflow.emulator.settings import HOST
 from amlflow.emulator.store import Store
 from amlflow.emulator.tokens import Tokens
@@ -49,6 +58,9 @@ def serve(place: Path) -> None:
                 log_level=logging.WARNING,
                 timeout_graceful_shutdown=3,
             )
+            # uvicorn sends the signal that has ended it to itself once more; what is below must come down in order all the same.
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: None)
             uvicorn.Server(config).run()
     except AmlflowError as error:
         raise SystemExit(error.paragraph()) from error
@@ -78,5 +90,15 @@ def _assembled(place: Path, options: dict[str, Any]) -> Iterator[App]:
         workspaces, computes = Workspaces(arm), Computes(arm, pools)
         workspaces.ensure(known.group, known.workspace, known.principals[0].client_id)
         computes.restore()
-        parts = (identity, Control(known, struck, identity), workspaces, computes, Datastores(arm, blobs))
+        datastores, places = Datastores(arm, blobs), Places(place)
+        jobs = Jobs(arm, places)
+        scene = Scene(known, place, jobs, Data(arm, blobs, datastores), datastores)
+        scheduler = Scheduler(arm, pools, scene, identity)
+        stack.callback(scheduler.close)
+        resources = JobResources(arm, jobs, scheduler)
+        scheduler.resume(resources.all())
+        assets = (Codes(arm, blobs), Assets(arm, ENVIRONMENT), Assets(arm, DATA))
+        history = History(arm, blobs, datastores, places)
+        control = Control(known, struck, identity)
+        parts = (identity, control, workspaces, computes, datastores, *assets, resources, history)
         yield App(known, tokens, [route for part in parts for route in part.routes()], struck, recorder)

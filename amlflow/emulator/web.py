@@ -1,4 +1,4 @@
-"""Requests, answers and routes: the little that the emulator needs of a web framework, with paths that ignore case as ARM's do."""
+"""Requests, answers and routes: the little of a web framework that is needed here, with paths that ignore case, as ARM's do."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Plane = Literal["open", "arm", "data"]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """`path` and `values` (what the route's braces matched) are decoded; header names are lower case. `caller` holds the claims of
-    the token, empty on routes that need none."""
+    """`path` and `values` (what the route's braces matched) are decoded; header names are lower case. `caller` holds the claims
+    of the token, empty on routes that need none."""
 
     method: str
     path: str

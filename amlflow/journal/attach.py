@@ -65,6 +65,11 @@ def known(name: str) -> Optional[Router]:
     return _routers.get(name)
 
 
+def has_key(key: str) -> bool:
+    """Whether addresses with this key are of a journal that this process uses."""
+    return key in _by_key
+
+
 def owner(artifact_uri: str) -> Router:
     """The router whose address it is."""
     key = artifact_uri.partition("://")[2].split("/")[0]

@@ -195,6 +195,15 @@ class RunFolder:
             return []
         return [json.loads(line) for line in text.splitlines() if line.strip()]
 
+    def forget_refused(self, most: int) -> None:
+        """Keep only the first `most` of what was refused: somebody was told of the others."""
+        kept = self.refused()[:most]
+        if kept:
+            write_text(self.path / "refused.jsonl", "".join(f"{json.dumps(item)}\n" for item in kept))
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                (self.path / "refused.jsonl").unlink()
+
     @contextlib.contextmanager
     def draining(self) -> Iterator[bool]:
         """Whether this process alone may send this journal, while the block lasts."""

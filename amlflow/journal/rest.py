@@ -153,6 +153,11 @@ class RestServer:
 
         self._persist(attempt, True)
 
+    @property
+    def credentials(self) -> Credentials:
+        """Who asks, for another client of the same server."""
+        return self._login
+
     def close(self) -> None:
         """Close the kept connections; another request opens new ones."""
         with self._lock:

@@ -12,17 +12,14 @@ import threading
 import time
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional
 
-from . import emulated, records, view
+from . import beginnings, emulated, records, view
 from .errors import Refused, Unreachable
-from .folder import GENERAL, Journal, RunFolder, new_id
+from .folder import GENERAL, Journal, RunFolder
 from .locations import Locations
 from .rest import Behind
 
 _ROUTE = re.compile(r"/(?:ajax-)?api/\d\.\d/mlflow/(.+)")
-# How long a program waits for the workspace when it must have an id from it, before it goes on without.
-CREATE_TIMEOUT_S = 2.0
 FLUSH_TIMEOUT_S = 60.0
-_KEY_TAG = "amlflow.key"
 
 
 class OpenRun:
@@ -133,6 +130,12 @@ class Router:
         answer = self.behind.request(method, self.locations.inward_text(path), inward, timeout_s=timeout_s, retry=retry)
         return self.locations.outward(answer)
 
+    def ask_once(self, method: str, path: str, body: Mapping[str, Any], timeout_s: float) -> Dict[str, Any]:
+        """Ask without patience, and get the answer as the workspace gave it."""
+        if self.behind is None or self.offline:
+            raise Unreachable("this program works offline")
+        return self.behind.request(method, path, self.locations.inward(dict(body)), timeout_s=timeout_s, retry=False)
+
     def flush(self, run_ids: Optional[Iterable[str]] = None, timeout_s: float = FLUSH_TIMEOUT_S) -> bool:
         """Wait until what this process wrote has been sent. False where it has not: the time is up, or it cannot be sent now."""
         folders = [self.journal.run(run_id) for run_id in (list(run_ids) if run_ids is not None else list(self._runs))]
@@ -227,114 +230,10 @@ class Router:
         return self.pass_on(method, path, body, flush=False)
 
     def _create_run(self, method: str, path: str, body: Dict[str, Any]) -> Dict[str, Any]:
-        key = new_id()
-        tags = [*body.get("tags", []), {"key": _KEY_TAG, "value": key}]
-        if not self._made_here(body.get("experiment_id", "")):
-            try:
-                made = self._create_behind(path, {**body, "tags": tags}, key)
-            except Unreachable:
-                pass
-            else:
-                run = self.locations.real_run(made)
-                self.journal.run(run["info"]["run_id"]).begin({"run": run, "fresh": True, "offline": False})
-                return {"run": self.locations.outward_run(run)}
-        return {"run": self._create_offline({**body, "tags": body.get("tags", [])}, key)}
-
-    def _create_behind(self, path: str, body: Dict[str, Any], key: str) -> Dict[str, Any]:
-        """Make the run in the workspace. Where it is not known whether it has been made, it is looked for by its key."""
-        try:
-            answer = self._ask_raw("POST", path, body)
-        except Unreachable as error:
-            if not error.maybe_applied:
-                raise
-            found = self._ask_raw(
-                "POST",
-                path.replace("runs/create", "runs/search"),
-                {
-                    "experiment_ids": [body["experiment_id"]],
-                    "filter": f"tags.`{_KEY_TAG}` = '{key}'",
-                    "max_results": 1,
-                },
-            )
-            if not found.get("runs"):
-                raise
-            return dict(found["runs"][0])
-        return dict(answer["run"])
-
-    def _ask_raw(self, method: str, path: str, body: Mapping[str, Any]) -> Dict[str, Any]:
-        if self.behind is None or self.offline:
-            raise Unreachable("this program works offline")
-        inward = self.locations.inward(dict(body))
-        return self.behind.request(method, path, inward, timeout_s=CREATE_TIMEOUT_S, retry=False)
-
-    def _create_offline(self, body: Dict[str, Any], key: str) -> Dict[str, Any]:
-        name, run_id = body.get("run_name") or f"offline-{key[:8]}", new_id()
-        tags = {item["key"]: item.get("value", "") for item in body["tags"]}
-        tags.setdefault("mlflow.runName", name)
-        experiment_id = body.get("experiment_id", "0")
-        run = {
-            "info": {
-                "run_id": run_id,
-                "run_uuid": run_id,
-                "run_name": name,
-                "experiment_id": experiment_id,
-                "user_id": body.get("user_id", ""),
-                "status": "RUNNING",
-                "start_time": int(body.get("start_time") or time.time_ns() // 1_000_000),
-                "lifecycle_stage": "active",
-                "artifact_uri": self.locations.of_run(run_id),
-            },
-            "data": {"tags": [{"key": tag, "value": value} for tag, value in tags.items()]},
-        }
-        folder = self.journal.run(run_id)
-        folder.begin({"run": run, "fresh": True, "offline": True})
-        made = {
-            "key": key,
-            "experiment_id": experiment_id,
-            "experiment_name": self._name_of(experiment_id),
-            "run_name": name,
-            "start_time": run["info"]["start_time"],
-            "user_id": run["info"]["user_id"],
-            "tags": [[tag, value] for tag, value in tags.items()],
-        }
-        self.open(run_id).append([records.CREATED, made])
-        return run
+        return {"run": beginnings.run(self, path, body)}
 
     def _experiment(self, method: str, path: str, body: Dict[str, Any]) -> Dict[str, Any]:
-        """experiments/get, get-by-name and create: asked of the workspace; offline, from what is remembered."""
-        try:
-            answer = self.ask(method, path, body, timeout_s=CREATE_TIMEOUT_S, retry=method == "GET")
-        except Unreachable:
-            return self._experiment_offline(path, body)
-        found = answer.get("experiment")
-        if found:
-            self.journal.note_experiment(found["name"], found["experiment_id"], found.get("artifact_location", ""))
-        return answer
-
-    def _experiment_offline(self, path: str, body: Dict[str, Any]) -> Dict[str, Any]:
-        known = self.journal.experiments()
-        if path.endswith("create"):
-            made = f"offline-{new_id()[:12]}"
-            self.journal.note_experiment(body["name"], made, "")
-            return {"experiment_id": made}
-        if path.endswith("get-by-name"):
-            name = body["experiment_name"]
-        else:
-            name = self._name_of(body["experiment_id"])
-            if not name and body["experiment_id"] == "0":
-                return {"experiment": {"experiment_id": "0", "name": "Default", "lifecycle_stage": "active"}}
-        if name not in known:
-            raise Refused(404, "RESOURCE_DOES_NOT_EXIST", f"No experiment {name!r} is known here, offline.")
-        return {"experiment": {"name": name, "lifecycle_stage": "active", **known[name]}}
-
-    def _name_of(self, experiment_id: str) -> str:
-        for name, entry in self.journal.experiments().items():
-            if entry["experiment_id"] == experiment_id:
-                return name
-        return ""
-
-    def _made_here(self, experiment_id: str) -> bool:
-        return experiment_id.startswith("offline-")
+        return beginnings.experiment(self, method, path, body)
 
     # ------------------------------------------------------------------ logged models and traces
 
@@ -395,7 +294,7 @@ class Router:
     def _base(self, run_id: str) -> Dict[str, Any]:
         try:
             body = {"run_id": self.journal.real_id(run_id), "run_uuid": self.journal.real_id(run_id)}
-            answer = self._ask_raw("GET", "/api/2.0/mlflow/runs/get", body)
+            answer = self.ask_once("GET", "/api/2.0/mlflow/runs/get", body, beginnings.TIMEOUT_S)
         except Unreachable:
             # What is logged is kept all the same; whether there is such a run is seen when it is sent.
             info = {"run_id": run_id, "run_uuid": run_id, "status": "RUNNING", "lifecycle_stage": "active"}

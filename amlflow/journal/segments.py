@@ -201,6 +201,28 @@ class Reader:
                 break
         return found
 
+    def find(self, prefix: bytes, most_bytes: int = _READ_BYTES) -> List[Tuple[Position, bytes]]:
+        """As `read`, only those whose JSON begins with `prefix`, and without looking at the others. The cursor moves over all;
+        it is at its end when nothing is found and it did not move."""
+        found: List[Tuple[Position, bytes]] = []
+        for number, size in sorted(sizes(self._folder).items()):
+            offset = self.cursor.get(number, 0)
+            if size <= offset:
+                continue
+            try:
+                data = self._read_one(number, offset, size, most_bytes)
+            except FileNotFoundError:
+                continue
+            whole = data.rfind(b"\n") + 1
+            if data.find(b" " + prefix, 0, whole) >= 0:
+                lines, _, _ = records.split(data, offset)
+                found += [(Position(number, end), payload) for end, payload in lines if payload.startswith(prefix)]
+            self.cursor[number] = offset + whole
+            most_bytes -= len(data)
+            if most_bytes <= 0 or offset + len(data) < size:
+                break
+        return found
+
     def _read_one(self, number: int, offset: int, size: int, most_bytes: int) -> bytes:
         with open(segment(self._folder, number), "rb") as source:
             source.seek(offset)
@@ -236,6 +258,23 @@ def remove_read(folder: Path, cursor: Cursor) -> None:
             if os.fstat(fd).st_size <= cursor.get(number, 0):
                 path.unlink()
             os.close(fd)
+
+
+def passed_torn(folder: Path, cursor: Cursor) -> Cursor:
+    """The cursor moved behind what a killed writer left half written at a segment's end, where nobody writes to it any more."""
+    passed = dict(cursor)
+    for number, size in sizes(folder).items():
+        if size > cursor.get(number, 0):
+            path = segment(folder, number)
+            fd = _alone(path)
+            if fd >= 0:
+                with open(path, "rb") as source:
+                    source.seek(cursor.get(number, 0))
+                    rest = source.read(_READ_BYTES)
+                if b"\n" not in rest[1:] and os.fstat(fd).st_size == cursor.get(number, 0) + len(rest):
+                    passed[number] = cursor.get(number, 0) + len(rest)
+                os.close(fd)
+    return passed
 
 
 @contextlib.contextmanager

@@ -7,7 +7,11 @@ network the router gets it. The few methods that training loops call are answere
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+import logging
+import os
+import re
 from typing import Any, Dict, List, Optional
 
 from mlflow.exceptions import MlflowException, RestException
@@ -22,6 +26,7 @@ from .errors import Refused, Unreachable
 from .router import Router
 
 _MOST_KEY = 250
+_LOST_MODEL = re.compile(r"unexpected error during .*autologging|failed when saving model|exception .*logging .*model")
 
 
 class JournalStore(rest_store.RestStore):  # type: ignore[misc]
@@ -31,6 +36,7 @@ class JournalStore(rest_store.RestStore):  # type: ignore[misc]
         super().__init__(_no_host)
         self.router = router
         _print_no_address()
+        _note_lost_models(router)
 
     def _call_endpoint(
         self,
@@ -184,6 +190,27 @@ def _text(what: str, key: str, value: Any, most: int) -> str:
             error_code=INVALID_PARAMETER_VALUE,
         )
     return text
+
+
+class _LostModels(logging.Handler):
+    """MLflow's autologging says that it could not log a model by a warning alone, which is soon out of sight. It is noted in the
+    journal, so that whoever ends the run can say it aloud."""
+
+    def __init__(self, router: Router) -> None:
+        super().__init__(logging.WARNING)
+        self._router = router
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = " ".join(record.getMessage().split())
+        if _LOST_MODEL.search(text):
+            with contextlib.suppress(Exception):
+                self._router.general(os.environ.get("AMLFLOW_RUN", "")).append([records.NOTE, text[:2000]])
+
+
+def _note_lost_models(router: Router) -> None:
+    logger = logging.getLogger("mlflow")
+    if not any(isinstance(handler, _LostModels) for handler in logger.handlers):
+        logger.addHandler(_LostModels(router))
 
 
 def _no_host() -> Any:

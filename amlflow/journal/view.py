@@ -34,6 +34,9 @@ class RunView:
         self.files: Dict[str, Tuple[str, int]] = {}
         # The same for files that belong elsewhere: the address of that place -> path below it -> the file.
         self.placed: Dict[str, Dict[str, Tuple[str, int]]] = {}
+        # Whether a model was logged to the run, and what its user should be told.
+        self.has_model = False
+        self.notes: List[str] = []
         self._reader = segments.Reader(folder.path)
 
     @property
@@ -105,6 +108,10 @@ class RunView:
             files[record[1]] = (record[2], record[3])
         elif kind == records.REQUEST:
             self._request(record[2], record[3])
+        elif kind == records.MODEL:
+            self.has_model = True
+        elif kind == records.NOTE:
+            self.notes.append(record[1])
 
     def _metric(self, key: str, point: Point) -> None:
         known = self.metrics.get(key)
@@ -122,6 +129,9 @@ class RunView:
             self.inputs.setdefault("model_inputs", []).extend(body.get("models", []))
         elif path.endswith("/runs/outputs"):
             self.outputs.setdefault("model_outputs", []).extend(body.get("models", []))
+            self.has_model = True
+        elif path.endswith("/runs/log-model"):
+            self.has_model = True
 
 
 def quoted(value: float) -> Any:

@@ -10,15 +10,17 @@ from pathlib import Path
 
 from amlflow import documents
 from amlflow.errors import AmlflowError, UsageError
+from amlflow.journal import attach
 from amlflow.mlproject.file import Project
 
 _ENGINES = ("docker", "podman")
 _ASK_S = 20
 
 
-def command(project: Project, shell_line: str, state_folder: Path) -> Sequence[str]:
-    """What starts the entry point in the project's image. The project and the workspace are mounted at their own paths, so that
-    paths and the tracking URI mean the same inside; variables go in by name, so that no value stands in an argument.
+def command(project: Project, shell_line: str, state_folder: Path, plugins: Sequence[Path]) -> Sequence[str]:
+    """What starts the entry point in the project's image. The project, the workspace's state with the journal, and the folders
+    of PYTHONPATH (`plugins`) are mounted at their own paths, so that they mean the same inside; variables go in by name, so that
+    no value stands in an argument.
 
     Raises `AmlflowError` where no engine runs, `UsageError` for a `docker_env` that cannot be read."""
     docker = dict(project.docker_env or {})
@@ -26,6 +28,8 @@ def command(project: Project, shell_line: str, state_folder: Path) -> Sequence[s
     line = [engine, "run", "--rm", "--init", "--workdir", str(project.folder)]
     for place in (project.folder, state_folder):
         line += ["--volume", f"{place}:{place}"]
+    for place in plugins:
+        line += ["--volume", f"{place}:{place}:ro"]
     for volume in documents.texts(project.source_file, docker, "volumes"):
         line += ["--volume", volume]
     for name in sorted(name for name in _passed(os.environ) if "=" not in name):
@@ -51,7 +55,9 @@ def _passed(environment: os._Environ[str]) -> list[str]:
         "MLFLOW_EXPERIMENT_ID",
         "MLFLOW_EXPERIMENT_NAME",
     ]
-    return list(dict.fromkeys([*own, "AMLFLOW_RUN", *(name for name in environment if name.startswith("MLFLOW_"))]))
+    journal = ["PYTHONPATH", "AMLFLOW_RUN", attach.JOURNAL, attach.BEHIND, attach.PREFIX, attach.TOKEN, attach.DRAINED]
+    journal += [attach.DURABILITY, attach.RANK_ZERO]
+    return list(dict.fromkeys([*own, *journal, *(name for name in environment if name.startswith("MLFLOW_"))]))
 
 
 def _running_engine(project: Project) -> str:

@@ -15,18 +15,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from amlflow import processes
 from amlflow.errors import AmlflowError, NotFound
-from amlflow.services import execution, projects
+from amlflow.services import execution, projects, recording
 from amlflow.workspaces.base import Run, Workspace
 
 JOB_FILE = "job.json"
 OUTPUT_FILE = "runner.out"
 _POLL_S = 0.2
+_END_S = 10.0
 _ENDED = ("FINISHED", "FAILED", "KILLED")
 
 
@@ -61,7 +62,7 @@ def submit(workspace: Workspace, request: projects.ProjectRequest, report: Calla
     job: Job | None = None
     try:
         with processes.uninterrupted():
-            job = _start(workspace, root, planned, program)
+            job = _start(workspace, root, planned, program, report)
     except KeyboardInterrupt:
         if job is not None:
             cancel(workspace, job.id)
@@ -150,24 +151,38 @@ def run_submitted(folder: Path) -> int:
         system_metrics=content["system_metrics"],
         one_log=True,
     )
-    return execution.execute(
-        workspace, program, lambda: workspace.get_run(content["run_id"]), show=False
-    ).ended.exit_code
+    watch = execution.Watch(recording.Options(**content["options"]), content["require_model"], show=False)
+
+    def begin(recorder: recording.Recorder) -> Run:
+        return recording.current(workspace, recorder.journal, content["run_id"])
+
+    finished = execution.execute(workspace, program, begin, watch)
+    return finished.ended.exit_code or int(finished.no_model)
 
 
-def _start(workspace: Workspace, root: Path, planned: projects.ProjectPlan, program: execution.Program) -> Job:
-    run = projects.make_run(workspace, planned)
+def _start(
+    workspace: Workspace,
+    root: Path,
+    planned: projects.ProjectPlan,
+    program: execution.Program,
+    report: Callable[[str], None],
+) -> Job:
+    with recording.Recorder(workspace, planned.request.options, report) as recorder:
+        run = projects.begin(workspace, recorder, planned)
+        offline = recorder.offline
     folder = root / run.id
     folder.mkdir(exist_ok=True, mode=0o700)
     content = {
         "run_id": run.id,
         "project": planned.source.uri,
-        "workspace": workspace.child_environment()["AMLFLOW_WORKSPACE"],
+        "workspace": workspace.reference,
         "command": list(program.command),
         "cwd": str(program.cwd),
         "env": dict(program.env),
         "system_metrics": program.system_metrics,
         "submitted_ms": execution.now_ms(),
+        "options": {**asdict(planned.request.options), "offline": offline},
+        "require_model": planned.request.require_model,
     }
     file = folder / JOB_FILE
     file.write_text(json.dumps(content), encoding="utf-8")
@@ -175,24 +190,34 @@ def _start(workspace: Workspace, root: Path, planned: projects.ProjectPlan, prog
         pid = processes.start_detached(
             [sys.executable, "-m", "amlflow.services.jobs", str(folder)],
             cwd=Path.cwd(),
-            env={**os.environ, **workspace.child_environment()},
+            env={**os.environ, **workspace.login()},
             log=folder / OUTPUT_FILE,
         )
     except BaseException:
-        workspace.finish_run(run.id, "KILLED")
+        _end(workspace, run.id)
         raise
     (folder / "pid").write_text(f"{pid} {processes.started(pid)}", encoding="ascii")
     return _job(workspace, folder, content)
 
 
 def _job(workspace: Workspace, folder: Path, content: Mapping[str, Any]) -> Job:
-    run: Run = workspace.get_run(content["run_id"])
+    run = recording.current(workspace, recording.journal_of(workspace), content["run_id"])
     pid, started = _pid(folder)
     status: str = run.status
     if status not in _ENDED and pid and processes.started(pid) != started:
-        workspace.finish_run(run.id, "KILLED")
+        _end(workspace, run.id)
         status = "KILLED"
     return Job(run.id, run.name, content["project"], status, pid, content["submitted_ms"], str(folder))
+
+
+def _end(workspace: Workspace, run_id: str) -> None:
+    """Close a run whose process is gone."""
+    with recording.Recorder(workspace) as recorder:
+        if not recorder.journal.run(run_id).exists():
+            workspace.finish_run(run_id, "KILLED")
+            return
+        recorder.end(run_id, "KILLED", execution.now_ms())
+        recorder.flush(timeout_s=_END_S, runs=[run_id])
 
 
 def _pid(folder: Path) -> tuple[int, float]:

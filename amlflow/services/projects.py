@@ -8,19 +8,19 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from amlflow.environments import build, spec
 from amlflow.environments.spec import EnvironmentSpec
 from amlflow.errors import NotFound, UsageError
+from amlflow.journal import records
 from amlflow.mlproject import command as commands
 from amlflow.mlproject import file as project_files
 from amlflow.mlproject import source as sources
 from amlflow.mlproject.file import Project
 from amlflow.mlproject.source import ProjectSource
-from amlflow.services import containers, execution, tracking
+from amlflow.services import containers, execution, recording, tracking
 from amlflow.workspaces.base import Run, Workspace
 
 ENV_MANAGERS = ("uv", "local", "conda")
@@ -41,6 +41,8 @@ class ProjectRequest:
     run_name: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
     system_metrics: bool = False
+    options: recording.Options = field(default_factory=recording.Options)
+    require_model: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ def run(
     workspace: Workspace,
     request: ProjectRequest,
     progress: Callable[[], AbstractContextManager[Callable[[str], None]]],
-    announce: Callable[[Run], None],
+    watch: execution.Watch,
 ) -> execution.Finished:
     """Run the project to its end. `progress` gives the function that is told of steps until the program starts.
 
@@ -86,8 +88,7 @@ def run(
         with progress() as report:
             planned = plan(request, Path(storage))
             program = prepare(workspace, planned, report)
-        make_run = _run_maker(workspace, planned)
-        return execution.execute(workspace, program, make_run, announce=announce)
+        return execution.execute(workspace, program, lambda recorder: begin(workspace, recorder, planned), watch)
 
 
 def prepare(workspace: Workspace, planned: ProjectPlan, report: Callable[[str], None]) -> execution.Program:
@@ -97,10 +98,8 @@ def prepare(workspace: Workspace, planned: ProjectPlan, report: Callable[[str], 
     if planned.environment is not None:
         made = build.ensure(planned.environment, "conda" if planned.manager == "conda" else "uv", report)
         variables = made.variables()
-        if made.prefix is not None:
-            _warn_of_other_mlflow(made.prefix, planned.environment.source, report)
     elif planned.manager == "docker":
-        command = containers.command(planned.project, planned.shell_line, workspace.state_folder())
+        command = containers.command(planned.project, planned.shell_line, workspace.state_folder(), execution.plugins())
     elif planned.manager == "local":
         variables = build.ensure(EnvironmentSpec(source=""), "local").variables()
     return execution.Program(
@@ -111,8 +110,17 @@ def prepare(workspace: Workspace, planned: ProjectPlan, report: Callable[[str], 
     )
 
 
-def make_run(workspace: Workspace, planned: ProjectPlan) -> Run:
-    return _run_maker(workspace, planned)()
+def begin(workspace: Workspace, recorder: recording.Recorder, planned: ProjectPlan) -> Run:
+    """Make the run of a planned project; what its sources have uncommitted is kept with it."""
+    tags = {
+        **commands.tags(planned.source, planned.request.entry_point, planned.manager),
+        "mlflow.user": tracking.user_name(),
+        **execution.parent_tag(workspace),
+        **planned.request.tags,
+    }
+    run = recorder.begin(recording.NewRun(planned.experiment, planned.request.run_name, tags, planned.params))
+    _keep_diff(recorder, run, planned.source)
+    return run
 
 
 def describe(planned: ProjectPlan) -> dict[str, Any]:
@@ -139,24 +147,7 @@ def describe(planned: ProjectPlan) -> dict[str, Any]:
     }
 
 
-def _run_maker(workspace: Workspace, planned: ProjectPlan) -> Callable[[], Run]:
-    experiment = workspace.ensure_experiment(planned.experiment)
-
-    def make() -> Run:
-        run_tags = {
-            **commands.tags(planned.source, planned.request.entry_point, planned.manager),
-            "mlflow.user": tracking.user_name(),
-            **execution.parent_tag(workspace),
-            **planned.request.tags,
-        }
-        run = workspace.create_run(experiment.id, planned.request.run_name, run_tags, planned.params)
-        _keep_diff(workspace, run, planned.source)
-        return run
-
-    return make
-
-
-def _keep_diff(workspace: Workspace, run: Run, source: ProjectSource) -> None:
+def _keep_diff(recorder: recording.Recorder, run: Run, source: ProjectSource) -> None:
     """A commit alone would not bring back a program that was changed since: keep what changed."""
     if not source.dirty:
         return
@@ -165,8 +156,10 @@ def _keep_diff(workspace: Workspace, run: Run, source: ProjectSource) -> None:
         with tempfile.TemporaryDirectory(prefix="amlflow-") as folder:
             file = Path(folder) / "uncommitted.diff"
             file.write_text(diff, encoding="utf-8")
-            workspace.log_artifact(run.id, file, DIFF_ARTIFACT)
-        workspace.log_batch(run.id, tags={"mlflow.source.git.dirty": "true"})
+            recorder.keep(run.id, file, DIFF_ARTIFACT)
+        opened = recorder.open(run.id)
+        opened.append([records.TAG, "mlflow.source.git.dirty", "true"])
+        opened.writer.close()
 
 
 def _environment(project: Project, asked: str) -> tuple[str, EnvironmentSpec | None]:
@@ -204,18 +197,6 @@ def _with_conda(environment: EnvironmentSpec, file: Path) -> EnvironmentSpec:
     from dataclasses import replace
 
     return replace(environment, conda_file=file)
-
-
-def _warn_of_other_mlflow(prefix: Path, source: str, report: Callable[[str], None]) -> None:
-    """A program's MLflow refuses a database that another version of it made."""
-    own = version("mlflow-skinny")
-    for info in prefix.glob("lib/python*/site-packages/mlflow_skinny-*.dist-info"):
-        theirs = info.name.removeprefix("mlflow_skinny-").removesuffix(".dist-info")
-        if theirs.split(".")[:2] != own.split(".")[:2]:
-            report(
-                f"Warning: {source} installs MLflow {theirs}, and the workspace's database is that of {own}: the program may be "
-                f"refused («out-of-date database schema»). Ask for mlflow=={own}."
-            )
 
 
 def _shell(line: str) -> Sequence[str]:

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amlflow.errors import NotFound, UsageError
+from amlflow.journal.folder import Journal
 from amlflow.workspaces.base import LoggedModel, ModelVersion, Run, RunQuery, Workspace
 
 RUN_VARIABLE = "AMLFLOW_RUN"
+# The folder of a workspace's state that holds what has not been sent to it yet.
+JOURNAL_FOLDER = "journal"
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _SHOWN = 5
 
@@ -32,9 +35,9 @@ def find_run(workspace: Workspace, asked: str = "", experiment: str = "") -> Run
     lowest) or a registered model (`wine:3`: the run that made it). Nothing asked means `$AMLFLOW_RUN`, else `last`.
 
     Raises `NotFound` for no such run, `UsageError` where several fit."""
-    asked = asked or os.environ.get(RUN_VARIABLE, "") or "last"
-    if _RUN_ID.fullmatch(asked):
-        return workspace.get_run(asked)
+    asked = asked or run_variable() or "last"
+    if is_id(asked):
+        return workspace.get_run(_real_id(workspace, asked))
     if asked == "last":
         return _first(
             workspace, RunQuery(experiment_ids=_ids(workspace, experiment), limit=1), "No run yet", experiment
@@ -63,6 +66,15 @@ def find_run(workspace: Workspace, asked: str = "", experiment: str = "") -> Run
         name=asked,
         known=known,
     )
+
+
+def run_variable() -> str:
+    """The run that this process stands in, where it stands in one."""
+    return os.environ.get(RUN_VARIABLE, "")
+
+
+def is_id(asked: str) -> bool:
+    return bool(_RUN_ID.fullmatch(asked))
 
 
 def find_version(workspace: Workspace, asked: str) -> ModelVersion:
@@ -119,6 +131,17 @@ def only_model(workspace: Workspace, run: Run) -> LoggedModel:
         )
     names = ", ".join(f"runs:/{run.id}/{model.name}" for model in models)
     raise UsageError(f"Run {run.name!r} has {len(models)} models.", f"Name one: {names}.")
+
+
+def _real_id(workspace: Workspace, run_id: str) -> str:
+    """The workspace's id of a run that was made offline."""
+    journal = Journal(workspace.state_folder() / JOURNAL_FOLDER)
+    real = journal.real_id(run_id)
+    if real == run_id and (waiting := journal.run(run_id)).exists() and (waiting.base() or {}).get("offline"):
+        raise NotFound(
+            f"Run {run_id} was made offline and is not in workspace {workspace.name!r} yet.", "`amlflow sync` sends it."
+        )
+    return real
 
 
 def _of_run_uri(workspace: Workspace, asked: str) -> ModelSource:

@@ -6,11 +6,12 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from amlflow.errors import AmlflowError
-from amlflow.workspaces.base import Metric, Workspace
+from amlflow.journal import records
 
 if TYPE_CHECKING:
     from types import ModuleType
+
+    from amlflow.services.recording import Recorder
 
 # MLflow samples every ten seconds; a program that ends sooner gets one sample when it ends.
 INTERVAL_S = 10.0
@@ -20,8 +21,8 @@ class Sampler:
     """Logs CPU, memory, disk and network use into a run until it is stopped. It works for any program, as it needs
     nothing of MLflow in it. Sizes are megabytes (10^6 bytes), as in MLflow."""
 
-    def __init__(self, workspace: Workspace, run_id: str, interval_s: float = INTERVAL_S) -> None:
-        self._workspace, self._run_id, self._interval_s = workspace, run_id, interval_s
+    def __init__(self, recorder: Recorder, run_id: str, interval_s: float = INTERVAL_S) -> None:
+        self._run, self._interval_s = recorder.open(run_id), interval_s
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._sample_until_stopped, daemon=True)
 
@@ -43,14 +44,14 @@ class Sampler:
             try:
                 values = _sample(psutil, network)
                 now = time.time_ns() // 1_000_000
-                self._workspace.log_batch(
-                    self._run_id, [Metric(f"system/{key}", value, step, now) for key, value in values.items()]
-                )
-            except AmlflowError:
+                points = [[f"system/{key}", value, step, now] for key, value in values.items()]
+                self._run.append([records.BATCH, points, [], []])
+            except OSError:
                 # A missed sample is no reason to disturb the program; the next one may succeed.
                 step -= 1
             step += 1
             if ended:
+                self._run.writer.close()
                 return
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from amlflow.errors import NotFound, UsageError
-from amlflow.services import execution, references
-from amlflow.workspaces.base import Artifact, Metric, Run, RunQuery, Workspace
+from amlflow.services import execution, recording, references
+from amlflow.workspaces.base import Artifact, Run, RunQuery, Workspace
 
 DEFAULT_EXPERIMENT = "Default"
 
@@ -23,13 +23,13 @@ class TrackRequest:
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
-def track(workspace: Workspace, request: TrackRequest, announce: Callable[[Run], None]) -> execution.Finished:
+def track(workspace: Workspace, request: TrackRequest, watch: execution.Watch) -> execution.Finished:
     """Run the command to its end as one run of the experiment (made if new)."""
     if not request.program.command:
         raise UsageError("There is no command to run.", "Write it after --: `amlflow track -- python train.py`.")
-    experiment = workspace.ensure_experiment(experiment_name(request.experiment))
+    experiment = experiment_name(request.experiment)
 
-    def make_run() -> Run:
+    def begin(recorder: recording.Recorder) -> Run:
         tags = {
             "mlflow.source.name": _source_name(request.program.command),
             "mlflow.source.type": "LOCAL",
@@ -38,37 +38,9 @@ def track(workspace: Workspace, request: TrackRequest, announce: Callable[[Run],
             **execution.parent_tag(workspace),
             **request.tags,
         }
-        return workspace.create_run(experiment.id, request.run_name, tags, {})
+        return recorder.begin(recording.NewRun(experiment, request.run_name, tags))
 
-    return execution.execute(workspace, request.program, make_run, announce=announce)
-
-
-def log_metrics(workspace: Workspace, run: str, values: Mapping[str, str], step: int) -> Run:
-    """Log values such as `{"rmse": "0.31"}`. Raises `UsageError` for what is no number."""
-    target = references.find_run(workspace, run)
-    now = execution.now_ms()
-    workspace.log_batch(target.id, [Metric(key, _number(key, value), step, now) for key, value in values.items()])
-    return target
-
-
-def log_params(workspace: Workspace, run: str, values: Mapping[str, str]) -> Run:
-    target = references.find_run(workspace, run)
-    workspace.log_batch(target.id, params=values)
-    return target
-
-
-def log_tags(workspace: Workspace, run: str, values: Mapping[str, str]) -> Run:
-    target = references.find_run(workspace, run)
-    workspace.log_batch(target.id, tags=values)
-    return target
-
-
-def log_artifact(workspace: Workspace, run: str, path: Path, folder: str) -> Run:
-    if not path.exists():
-        raise NotFound(f"There is no file or folder {str(path)!r} to keep.")
-    target = references.find_run(workspace, run)
-    workspace.log_artifact(target.id, path, folder)
-    return target
+    return execution.execute(workspace, request.program, begin, watch)
 
 
 def list_runs(workspace: Workspace, experiment: str, query: RunQuery) -> list[Run]:
@@ -149,16 +121,6 @@ def _find_deleted(workspace: Workspace, asked: str) -> Run:
     raise NotFound(
         f"There is no deleted run {asked!r}.", "`amlflow run list --deleted` shows them.", name=asked, known=known
     )
-
-
-def _number(key: str, value: str) -> float:
-    try:
-        return float(value)
-    except ValueError:
-        raise UsageError(
-            f"The metric {key!r} cannot be {value!r}: a metric is a number.",
-            f"Use `amlflow log param {key}={value}` or `amlflow log tag` for text.",
-        ) from None
 
 
 def _source_name(command: Sequence[str]) -> str:

@@ -7,9 +7,13 @@ through the workspace.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
+
+from amlflow.journal.batches import Limits
+from amlflow.journal.rest import Behind
 
 RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
 Lifecycle = Literal["active", "deleted"]
@@ -145,8 +149,25 @@ class Workspace(Protocol):
         """A folder of this machine for jobs and endpoints of this workspace; made when first asked for."""
         ...
 
-    def child_environment(self) -> Mapping[str, str]:
-        """The variables with which a child process logs into this workspace."""
+    @property
+    def reference(self) -> str:
+        """What `-w` takes for this workspace from any folder; without a password."""
+        ...
+
+    def behind(self) -> Behind:
+        """MLflow's REST API of this workspace, for the journal."""
+        ...
+
+    def limits(self) -> Limits:
+        """How much the journal may send at once."""
+        ...
+
+    def login(self) -> Mapping[str, str]:
+        """The variables with which another amlflow signs in here as this one does; none where it needs none."""
+        ...
+
+    def serving(self) -> AbstractContextManager[Mapping[str, str]]:
+        """The variables (amlflow.journal.attach) by which child processes reach that API, while it is entered."""
         ...
 
     # experiments

@@ -53,9 +53,9 @@ class Computes:
             Route("GET", f"{_LOCATIONS}/vmSizes", self._sizes),
             Route("GET", f"{_LOCATIONS}/usages", self._usages),
             Route("GET", f"{_LOCATIONS}/computeOperationsStatus/{{operation}}", self._arm.operation_status),
-            Route("GET", f"{_LOCATIONS}/computeOperationsResults/{{operation}}", self._arm.operation_result),
+            Route("GET", f"{_LOCATIONS}/computeOperationResults/{{operation}}", self._arm.operation_result),
             Route("GET", f"{_LOCATIONS}/workspaceOperationsStatus/{{operation}}", self._arm.operation_status),
-            Route("GET", f"{_LOCATIONS}/workspaceOperationsResults/{{operation}}", self._arm.operation_result),
+            Route("GET", f"{_LOCATIONS}/workspaceOperationResults/{{operation}}", self._arm.operation_result),
         ]
 
     def restore(self) -> None:
@@ -144,7 +144,7 @@ class Computes:
             raise _refusal(
                 "BadRequest", f"The compute '{found.name}' is no instance: only instances are started and stopped."
             )
-        now, passing = _instance_state(found.body)
+        now, passing = instance_state(found.body)
         if passing:
             raise _refusal("Conflict", f"The compute instance '{found.name}' is {now}: wait until it has settled.", 409)
 
@@ -228,20 +228,21 @@ class Computes:
         if kind != "AmlCompute":
             return
         with required("scale setting"):
-            limits = _limits(inner)
+            limits = node_limits(inner)
         if limits.minimum > limits.maximum:
             text = f"The minimum node count {limits.minimum} of '{name}' is above its maximum {limits.maximum}."
             raise _refusal("InvalidScaleSettings", text)
         if limits.minimum * size.cores > quota(size.family):
             text = (
-                f"The specified subscription has a {size.family} vCPU quota of {quota(size.family)} and cannot accommodate for at "
-                f"least {limits.minimum} requested managed compute nodes, which maps to {limits.minimum * size.cores} vCPUs."
+                f"The specified subscription has a {size.family} vCPU quota of {quota(size.family)} and cannot accommodate "
+                f"for at least {limits.minimum} requested managed compute nodes, which maps to "
+                f"{limits.minimum * size.cores} vCPUs."
             )
             raise _refusal("ClusterMinNodesExceedCoreQuota", text)
 
     def _define(self, document: Document) -> None:
         if document.body["computeType"] == "AmlCompute":
-            self._pools.define(document.id, _limits(document.body["properties"]))
+            self._pools.define(document.id, node_limits(document.body["properties"]))
         else:
             on = int(document.body.get("state") == "Running")
             self._pools.define(document.id, Limits(on, on, 0.0))
@@ -301,7 +302,7 @@ class Computes:
 
     def _instance(self, document: Document) -> dict[str, Any]:
         body = document.body
-        state, passing = _instance_state(body)
+        state, passing = instance_state(body)
         settings = self._arm.settings
         operation = {
             "operationName": body["last"],
@@ -324,7 +325,7 @@ class Computes:
         }
 
 
-def _instance_state(body: dict[str, Any]) -> tuple[str, bool]:
+def instance_state(body: dict[str, Any]) -> tuple[str, bool]:
     """The state of an instance, and whether it is on the way to another."""
     if time.time() < body["ready"] and body["provisioning"] == "Creating":
         return "Creating", True
@@ -333,7 +334,7 @@ def _instance_state(body: dict[str, Any]) -> tuple[str, bool]:
     return body["state"], False
 
 
-def _limits(inner: dict[str, Any]) -> Limits:
+def node_limits(inner: dict[str, Any]) -> Limits:
     scale = _known(inner.get("scaleSettings") or {"maxNodeCount": 1})
     return Limits(
         int(scale.get("minNodeCount", 0)),
@@ -352,7 +353,7 @@ def seconds(duration: str) -> float:
 
 
 def _gone(document: Document) -> bool:
-    return time.time() >= document.body.get("gone", float("inf"))
+    return time.time() >= float(document.body.get("gone", "inf"))
 
 
 def _known(properties: dict[str, Any]) -> dict[str, Any]:

@@ -103,7 +103,7 @@ class Arm:
             f"{request.base_url}/subscriptions/{self.settings.subscription}/providers/{PROVIDER}/locations/{LOCATION}"
         )
         name = operation.id.rpartition("/")[2]
-        result_kind = kind.replace("Status", "Results")
+        result_kind = kind.replace("OperationsStatus", "OperationResults")
         headers = {
             "azure-asyncoperation": f"{root}/{kind}/{name}?api-version={version}&service=new",
             "location": f"{root}/{result_kind}/{name}?api-version={version}&service=new",

@@ -36,6 +36,7 @@ class Workspaces:
         return [
             Route("GET", everywhere, self._subscription),
             Route("GET", "/subscriptions", self._subscriptions),
+            Route("GET", "/discovery/workspaces/{workspace}", self._discovery, "open"),
             Route("GET", f"{everywhere}/resourceGroups", self._groups),
             Route("GET", GROUP_PATTERN, self._group),
             Route("PUT", GROUP_PATTERN, self._put_group),
@@ -149,6 +150,21 @@ class Workspaces:
         self._arm.store.delete(self._arm.workspace_id(request))
         return self._arm.accepted(request, self._arm.begin(request.path), kind="workspaceOperationsStatus")
 
+    def _discovery(self, request: Request) -> Answer:
+        """Where the data planes of the region are: all of them here."""
+        services = (
+            "api",
+            "catalog",
+            "experimentation",
+            "gallery",
+            "history",
+            "hyperdrive",
+            "labeling",
+            "modelmanagement",
+            "pipelines",
+        )
+        return Answer(content=dict.fromkeys((*services, "studio"), request.base_url))
+
     def _keys(self, request: Request) -> Answer:
         self._arm.workspace(request)
         content = {
@@ -224,7 +240,7 @@ class Workspaces:
             "applicationInsights": f"{resources}/Microsoft.Insights/components/emulator",
             "containerRegistry": None,
             "provisioningState": "Succeeded",
-            "discoveryUrl": f"{base_url}/discovery",
+            "discoveryUrl": f"{base_url}/discovery/workspaces/{body['workspaceId']}",
             "mlFlowTrackingUri": f"azureml://{host}/mlflow/v1.0{document.id}",
             "workspaceId": body["workspaceId"],
             "tenantId": self._arm.settings.tenant,

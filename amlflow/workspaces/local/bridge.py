@@ -63,6 +63,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.rest, self.expected = rest, f"Bearer {token}".encode()
         self.names = {f"{name}:{self.server_address[1]}" for name in ("127.0.0.1", "localhost")}
+        self.stopped = False
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
 
@@ -85,6 +86,8 @@ class _Server(ThreadingHTTPServer):
         """A client that went away is no news."""
 
     def cut(self) -> None:
+        """Wake those who wait for another request of their client; who answers one ends after it."""
+        self.stopped = True
         with self._lock:
             still = list(self._open)
         for request in still:
@@ -119,6 +122,10 @@ class _Handler(BaseHTTPRequestHandler):
         """Quiet: stdout and stderr are the program's."""
 
     def _answer(self) -> None:
+        if self.server.stopped:
+            # It came between the end and the cut.
+            self.close_connection = True
+            return
         try:
             body = self._read()
         except _Unreadable as error:

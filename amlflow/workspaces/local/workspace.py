@@ -5,13 +5,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from amlflow import paths
 from amlflow.errors import NotFound
+from amlflow.journal.batches import LOCAL, Limits
+from amlflow.journal.rest import Behind
 from amlflow.workspaces.base import (
     Artifact,
     Experiment,
@@ -66,14 +70,36 @@ class LocalWorkspace:
     def state_folder(self) -> Path:
         return self.root
 
-    def child_environment(self) -> Mapping[str, str]:
-        return {
-            "MLFLOW_TRACKING_URI": self.tracking_uri,
-            "MLFLOW_REGISTRY_URI": self.tracking_uri,
-            # Where MLflow puts the artifacts of experiments that the child makes itself.
-            "_MLFLOW_SERVER_ARTIFACT_ROOT": str(self._artifact_root),
-            "AMLFLOW_WORKSPACE": f"local:{self.root}",
-        }
+    @property
+    def reference(self) -> str:
+        return f"local:{self.root}"
+
+    def behind(self) -> Behind:
+        from amlflow.workspaces.local.rest import LocalRest
+
+        return LocalRest(self)
+
+    def limits(self) -> Limits:
+        return LOCAL
+
+    def login(self) -> Mapping[str, str]:
+        return {}
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[Mapping[str, str]]:
+        """A server on 127.0.0.1, for those who know its token: a child's MLflow may be another than the one that made the
+        database, and would refuse to open it."""
+        from amlflow.journal import attach
+        from amlflow.workspaces.local.bridge import Bridge
+        from amlflow.workspaces.local.rest import LocalRest
+
+        token, rest = secrets.token_urlsafe(24), LocalRest(self)
+        bridge = Bridge(rest, token)
+        try:
+            yield {attach.BEHIND: bridge.start(), attach.TOKEN: token}
+        finally:
+            bridge.stop()
+            rest.close()
 
     @functools.cached_property
     def computes(self) -> LocalComputes:

@@ -320,8 +320,10 @@ def _experiment_number(db: sqlite3.Connection) -> int:
 
 
 def encoded(value: float) -> tuple[float, int]:
-    """How MLflow stores NaN and the infinities."""
-    return (0.0, 1) if math.isnan(value) else (math.copysign(INFINITY, value), 0)
+    """A value as MLflow stores it, and whether it is NaN: neither NaN nor an infinity is stored as such."""
+    if math.isnan(value):
+        return 0.0, 1
+    return (math.copysign(INFINITY, value) if math.isinf(value) else float(value)), 0
 
 
 def _check_length(key: str, value: str, most: int, what: str) -> None:

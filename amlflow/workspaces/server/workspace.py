@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from amlflow import paths
 from amlflow.errors import AmlflowError, NotAllowed, UsageError
+from amlflow.journal.batches import OPEN_SOURCE, Limits
 from amlflow.journal.errors import Refused, Unreachable
-from amlflow.journal.rest import RestServer
+from amlflow.journal.rest import Behind, RestServer
 from amlflow.journal.retry import RetryPolicy
 from amlflow.workspaces.base import Artifact
 from amlflow.workspaces.server.artifacts import Artifacts
@@ -46,16 +48,26 @@ class ServerWorkspace(RestWorkspace):
             place.mkdir(parents=True, exist_ok=True, mode=0o700)
         return folder
 
-    def child_environment(self) -> Mapping[str, str]:
-        variables = {
-            "MLFLOW_TRACKING_URI": self.tracking_uri,
-            "MLFLOW_REGISTRY_URI": self.tracking_uri,
-            "AMLFLOW_WORKSPACE": self.tracking_uri,
-        }
-        if self._server.user or self._server.password:
-            variables["MLFLOW_TRACKING_USERNAME"] = self._server.user
-            variables["MLFLOW_TRACKING_PASSWORD"] = self._server.password
-        return variables
+    @property
+    def reference(self) -> str:
+        return self._server.url
+
+    def behind(self) -> Behind:
+        return RestServer(self._server.url, credentials=self._server.credentials)
+
+    def limits(self) -> Limits:
+        return OPEN_SOURCE
+
+    def login(self) -> Mapping[str, str]:
+        if not (self._server.user or self._server.password):
+            return {}
+        return {"MLFLOW_TRACKING_USERNAME": self._server.user, "MLFLOW_TRACKING_PASSWORD": self._server.password}
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[Mapping[str, str]]:
+        from amlflow.journal import attach
+
+        yield {attach.BEHIND: self._server.url, **self.login()}
 
     def describe(self) -> dict[str, Any]:
         """Whether the server answers, which MLflow it runs, and what is in the way where something is."""

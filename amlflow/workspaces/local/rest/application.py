@@ -3,17 +3,19 @@ from SQL. It is imported at its first use, which takes seconds."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import logging
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 from amlflow.journal.errors import Refused
+
+if TYPE_CHECKING:
+    import asyncio
 
 # MLflow's handlers keep their stores in variables of their module: one workspace at a time.
 _TURN = threading.Lock()
@@ -55,6 +57,8 @@ class Application:
         self, method: str, target: str, headers: Mapping[str, str], body: bytes
     ) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body of the answer. Raises `Refused` where MLflow cannot open the database."""
+        import asyncio
+
         with _TURN:
             loop, app = _loaded()
             with self._in_place():
@@ -97,6 +101,8 @@ class Application:
 
 def _loaded() -> tuple[asyncio.AbstractEventLoop, Any]:
     """The event loop, in a thread of its own, and MLflow's application."""
+    import asyncio
+
     global _app, _loop
     if _app is None:
         with warnings.catch_warnings():
@@ -116,6 +122,8 @@ def _loaded() -> tuple[asyncio.AbstractEventLoop, Any]:
 async def _exchange(
     app: Any, method: str, target: str, headers: Mapping[str, str], body: bytes
 ) -> tuple[int, dict[str, str], bytes]:
+    import asyncio
+
     url = urlsplit(target)
     kept = {
         name.lower(): value

@@ -13,6 +13,7 @@ from amlflow.workspaces.local import writes
 from amlflow.workspaces.local.rest import fields, rows, runs
 from amlflow.workspaces.local.rest.call import Call, Limits, Unusual
 
+_MODEL_TAG_FIELDS = ("run_id", "artifact_path", "utc_time_created", "model_uuid")
 _LOGGED_MODELS = "mlflow.log-model.history"
 # The sizes of mlflow/utils/validation.py.
 _DATASET_SIZES = {"name": 500, "digest": 36, "source": 65_535, "schema": 1_048_575, "profile": 16_777_215}
@@ -81,12 +82,12 @@ def log_model(db: sqlite3.Connection, call: Call) -> dict[str, Any]:
         model = json.loads(text)
     except ValueError:
         raise Unusual("The model's description is not JSON.") from None
-    if not isinstance(model, dict) or not {"artifact_path", "flavors", "utc_time_created", "run_id"} <= model.keys():
+    if not isinstance(model, dict) or not {*_MODEL_TAG_FIELDS, "flavors"} <= model.keys():
         raise Unusual("The model's description is incomplete.")
     rows.active_run(db, run_id)
     known = db.execute("SELECT value FROM tags WHERE run_uuid = ? AND key = ?", (run_id, _LOGGED_MODELS)).fetchone()
     # As MLflow keeps them: without what only the files need.
-    kept = {name: value for name, value in model.items() if name in _MODEL_TAG_FIELDS}
+    kept = {name: model[name] for name in _MODEL_TAG_FIELDS}
     kept["flavors"] = {name: _without_configuration(flavor) for name, flavor in model["flavors"].items()}
     value = json.dumps([*(json.loads(known[0]) if known else []), kept])
     if len(value) > writes.TAG_LENGTH:
@@ -128,9 +129,6 @@ def metric_history(db: sqlite3.Connection, call: Call) -> dict[str, Any]:
     ).fetchall()
     page, more = (found, {}) if size is None else fields.page(found, size, start)
     return {**rows.given(metrics=[rows.metric(*row) for row in page]), **more}
-
-
-_MODEL_TAG_FIELDS = frozenset({"run_id", "artifact_path", "utc_time_created", "model_uuid", "flavors"})
 
 
 def _without_configuration(flavor: Any) -> Any:
