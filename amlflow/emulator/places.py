@@ -41,7 +41,7 @@ class Places:
         local = self.of(workspace)
         found = local.ensure_experiment(experiment)
         with database.writing(local.root / database.FILE_NAME) as db:
-            writes.create_run(db, found.id, name, tags, {}, run_id)
+            writes.create_run(db, found.id, name, tags, {}, run_id=run_id)
 
     def set_status(self, workspace: Document, run_id: str, status: str, ended_ms: int | None = None) -> None:
         """Set the run's status, and its end where it has ended. A run that is gone is no reason to fail."""

@@ -124,7 +124,7 @@ def _waiting(journal: Journal) -> list[Waiting]:
 
 @contextlib.contextmanager
 def _draining(journal: Journal, workspace: Workspace) -> Iterator[Drainer]:
-    drainer = Drainer(journal, workspace.behind(), workspace.limits())
+    drainer = Drainer(journal, workspace.behind(), workspace.limits(), openers=workspace.sinks())
     drainer.start()
     try:
         yield drainer

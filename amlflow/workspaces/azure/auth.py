@@ -62,7 +62,7 @@ class Credential:
     ) -> None:
         self.cloud = cloud
         self._env = os.environ if env is None else env
-        self._asked = checked(asked or self._env.get(VARIABLE, ""))
+        self.asked = checked(asked or self._env.get(VARIABLE, ""))
         self._cache = cache or TokenCache()
         self._say = say
         self._lock = threading.RLock()
@@ -121,7 +121,7 @@ class Credential:
                 # An earlier command found that this way leads nowhere; asking again would cost a probe.
                 continue
             reason = way.missing()
-            if reason and not (way.name == self._asked and way.name == "device"):
+            if reason and not (way.name == self.asked and way.name == "device"):
                 self.attempts.append(Attempt(way, reason, False))
                 continue
             found, reason, unavailable = self._try(way, scope)
@@ -171,7 +171,7 @@ class Credential:
 
     def _considered(self, way: Way) -> bool:
         # A code that nobody was asked to enter would only wait: it is for those who ask for it.
-        return way.name == self._asked if self._asked else way.name != "device"
+        return way.name == self.asked if self.asked else way.name != "device"
 
     def _key(self, way: Way, scope: str) -> Sequence[str]:
         return (self.cloud.arm, self.cloud.authority, way.name, *way.identity, scope)
@@ -179,7 +179,7 @@ class Credential:
     def _failure(self) -> tuple[str, str]:
         refused = [attempt for attempt in self.attempts if attempt.refused]
         sentences = " ".join(f"{_capital(attempt.way.title)}: {attempt.reason}." for attempt in self.attempts)
-        if self._asked or refused:
+        if self.asked or refused:
             last = (refused or self.attempts)[-1]
             code = next((code for code in _MENDS if f"{code}:" in last.reason), "")
             mend = _MENDS.get(code, last.way.mend)

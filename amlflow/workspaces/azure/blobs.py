@@ -63,6 +63,12 @@ class Container:
             if not marker:
                 return
 
+    def facts(self, name: str) -> Blob:
+        """The blob's size and version, without its bytes. Raises `NotFound`."""
+        headers = self._checked(self._send("HEAD", name), name or self._base.rsplit("/", 1)[-1]).headers
+        size = int(headers.get("Content-Length") or 0)
+        return Blob(name, size, headers.get("Content-MD5") or "", headers.get("ETag") or "")
+
     def upload(self, files: Sequence[tuple[str, Path]], progress: Progress, fresh: bool = False) -> int:
         """Send files to the names given; a blob that holds the same bytes already is left alone, unless the container is known
         to be `fresh`. Returns the number of files sent."""
@@ -209,6 +215,20 @@ def contained(root: Path, relative: str) -> Path:
     ):
         raise AmlflowError(f"The name {relative!r} leads out of the folder {root}; it is not downloaded.")
     return target
+
+
+def put_file(http: Http, url: str, file: Path) -> None:
+    """Send a file to a blob, by a URL that carries its own right."""
+    Container(http, url).upload([("", file)], lambda _done, _total: None, fresh=True)
+
+
+def get_file(http: Http, url: str, target: Path) -> int:
+    """Fetch a blob into a file, by a URL that carries its own right; its size in bytes. An attempt that broke off goes on where
+    it stopped."""
+    container = Container(http, url)
+    blob = container.facts("")
+    container.download([(blob, target)], lambda _done, _total: None)
+    return blob.size_bytes
 
 
 def read_url(http: Http, url: str, start: int = 0) -> bytes:

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import os
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from amlflow import paths
-from amlflow.errors import NotAllowed
-from amlflow.journal.errors import Refused
-from amlflow.journal.rest import RestServer
+from amlflow.journal.batches import AZURE_ML
+from amlflow.journal.batches import Limits as JournalLimits
+from amlflow.journal.rest import Behind
+from amlflow.journal.sinks import ArtifactSink, Opener
 from amlflow.workspaces.azure import clouds
 from amlflow.workspaces.azure.arm import Arm
-from amlflow.workspaces.azure.auth import Credential, clock_sentence
-from amlflow.workspaces.azure.http import POLICY, Http
+from amlflow.workspaces.azure.auth import VARIABLE, Credential
+from amlflow.workspaces.azure.http import Http
+from amlflow.workspaces.azure.rest import AzureRest
 from amlflow.workspaces.azure.service import Service
 from amlflow.workspaces.base import Artifact
-from amlflow.workspaces.server.artifacts import Artifacts
 from amlflow.workspaces.server.client import Client, Limits
 from amlflow.workspaces.server.rest import RestWorkspace
 
 if TYPE_CHECKING:
     from amlflow.workspaces.abilities import Finding
+    from amlflow.workspaces.azure.artifacts import AzureArtifacts
     from amlflow.workspaces.azure.computes import AzureComputes
     from amlflow.workspaces.azure.datastores import AzureDatastores
     from amlflow.workspaces.azure.jobs import AzureJobs
@@ -44,7 +47,6 @@ LIMITS = Limits(
     order_by_data=False,
     batch_repeatable=False,
 )
-_JOB_TOKEN = "MLFLOW_TRACKING_TOKEN"  # noqa: S105  the name of a variable
 
 
 class AzureWorkspace(RestWorkspace):
@@ -72,11 +74,6 @@ class AzureWorkspace(RestWorkspace):
     def tracking_uri(self) -> str:
         return self.service.description().tracking_uri
 
-    @property
-    def behind(self) -> AzureRest:
-        """MLflow's REST API of the workspace."""
-        return self._behind
-
     @cached_property
     def computes(self) -> AzureComputes:
         from amlflow.workspaces.azure.computes import AzureComputes
@@ -101,15 +98,38 @@ class AzureWorkspace(RestWorkspace):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return folder
 
-    def child_environment(self) -> Mapping[str, str]:
-        """The token goes to the child by its environment, where other users cannot read it."""
+    @property
+    def reference(self) -> str:
         service = self.service
-        return {
-            "MLFLOW_TRACKING_URI": self.tracking_uri,
-            "MLFLOW_REGISTRY_URI": self.tracking_uri,
-            _JOB_TOKEN: self.credential.token().value,
-            "AMLFLOW_WORKSPACE": f"{service.subscription}/{service.group}/{service.name}",
-        }
+        return f"{service.subscription}/{service.group}/{service.name}"
+
+    def behind(self) -> Behind:
+        return AzureRest(self.service)
+
+    def limits(self) -> JournalLimits:
+        return AZURE_ML
+
+    def sinks(self) -> Mapping[str, Opener]:
+        def opened(root: str, behind: Behind) -> ArtifactSink:
+            from amlflow.workspaces.azure.sink import AzureSink
+
+            return AzureSink(root, behind, self._artifacts, self.http)
+
+        return {"azureml": opened}
+
+    def login(self) -> Mapping[str, str]:
+        return {VARIABLE: self.credential.asked} if self.credential.asked else {}
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[Mapping[str, str]]:
+        """A server on 127.0.0.1 that passes requests on: the child gets no token of Azure's, and the one used here is renewed
+        for as long as the child runs."""
+        from amlflow.journal import attach
+        from amlflow.workspaces.local.bridge import Bridge
+
+        token = secrets.token_urlsafe(24)
+        with Bridge(AzureRest(self.service), token) as bridge:
+            yield {attach.BEHIND: bridge.start(), attach.TOKEN: token}
 
     def describe(self) -> dict[str, Any]:
         """The workspace as the service describes it, and who asks."""
@@ -141,70 +161,16 @@ class AzureWorkspace(RestWorkspace):
         return self._artifacts.entries(run_id, path)
 
     def log_artifact(self, run_id: str, file: Path, folder: str = "") -> None:
-        self._artifacts.keep(self.get_run(run_id).artifact_uri, file, folder)
+        self._artifacts.keep(self.get_run(run_id), file, folder)
 
     def download_artifacts(self, run_id: str, path: str, destination: Path) -> Path:
-        return self._artifacts.copy_out(self.get_run(run_id).artifact_uri, path, destination)
+        return self._artifacts.copy_out(self.get_run(run_id), path, destination)
 
     def fetch(self, location: str) -> Path:
-        if location.startswith("runs:/"):
-            owner, _, path = location.removeprefix("runs:/").partition("/")
-            location = f"{self.get_run(owner).artifact_uri}/{path}"
-        return self._artifacts.fetch(location)
+        return self._artifacts.fetch(location, self.get_run)
 
     @cached_property
-    def _artifacts(self) -> Artifacts:
-        return Artifacts(self._client, self._behind.server())
+    def _artifacts(self) -> AzureArtifacts:
+        from amlflow.workspaces.azure.artifacts import AzureArtifacts
 
-
-class AzureRest:
-    """MLflow's REST API of a workspace, as the journal and the workspace ask it: the address is found out first, and a token
-    that was refused is replaced once."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._server: RestServer | None = None
-
-    def request(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None = None,
-        *,
-        timeout_s: float | None = None,
-        retry: bool = True,
-    ) -> dict[str, Any]:
-        """See `Behind`. Also raises `NotAllowed` and `NotFound` where one cannot sign in or there is no workspace."""
-        server = self.server()
-        try:
-            return server.request(method, path, body, timeout_s=timeout_s, retry=retry)
-        except Refused as error:
-            if error.status != 401 or os.environ.get(_JOB_TOKEN):
-                raise
-            self._service.http.credential.token(fresh=True)
-        try:
-            return server.request(method, path, body, timeout_s=timeout_s, retry=retry)
-        except Refused as error:
-            if error.status != 401:
-                raise
-            credential = self._service.http.credential
-            clock = clock_sentence(credential.clock_ahead_s)
-            raise NotAllowed(
-                f"The token of {credential.winner} is refused by the workspace {self._service.name!r}: {error}. {clock}".strip(),
-                "Sign in again; AZURE_TENANT_ID names the workspace's tenant. `amlflow doctor` says more.",
-            ) from error
-
-    def server(self) -> RestServer:
-        if self._server is None:
-            self._server = RestServer(
-                f"https://{self._service.host}",
-                headers=self._headers,
-                prefix=f"/mlflow/v2.0{self._service.path}",
-                policy=POLICY,
-            )
-        return self._server
-
-    def _headers(self) -> Mapping[str, str]:
-        # Within a job the service has put a token for its own run here, and there may be no other way to sign in.
-        given = os.environ.get(_JOB_TOKEN) if os.environ.get("AZUREML_RUN_ID") else ""
-        return {"Authorization": f"Bearer {given}"} if given else self._service.http.credential.header()
+        return AzureArtifacts(self.service, self._client, self._behind.server())

@@ -16,6 +16,7 @@ from amlflow import paths
 from amlflow.errors import NotFound
 from amlflow.journal.batches import LOCAL, Limits
 from amlflow.journal.rest import Behind
+from amlflow.journal.sinks import Opener
 from amlflow.workspaces.base import (
     Artifact,
     Experiment,
@@ -81,6 +82,9 @@ class LocalWorkspace:
 
     def limits(self) -> Limits:
         return LOCAL
+
+    def sinks(self) -> Mapping[str, Opener]:
+        return {}
 
     def login(self) -> Mapping[str, str]:
         return {}
