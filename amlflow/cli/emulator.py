@@ -39,6 +39,7 @@ def start(
     token_lifetime: Annotated[
         int, typer.Option("--token-lifetime", min=1, metavar="SECONDS", help="How long a token is good for.")
     ] = 3600,
+    aliases: Annotated[bool, typer.Option("--aliases", help="Give the model registry aliases.")] = False,
     reset: Annotated[bool, typer.Option("--reset", help="Forget what an earlier one has kept.")] = False,
 ) -> None:
     """Start the emulator in the background; what it held before is there again."""
@@ -47,7 +48,7 @@ def start(
     state = State.of(ctx)
     if reset:
         lifecycle.reset()
-    options = lifecycle.Options(port, not no_blobs, tuple(fault or ()), record, token_lifetime)
+    options = lifecycle.Options(port, not no_blobs, tuple(fault or ()), record, token_lifetime, aliases)
     _print(state, lifecycle.start(options, state.note))
     state.note('Point this shell at it: eval "$(amlflow emulator env)"')
 

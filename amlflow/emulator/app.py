@@ -47,6 +47,7 @@ class App:
             {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]},
             await _read(receive),
             self._settings.base_url,
+            scope["query_string"].decode("ascii", "replace"),
         )
         strikes = [] if request.path.startswith("/emulator/") else self._faults.strike(request.method, request.path)
         answer = await self._under_faults(request, raw_path, strikes)

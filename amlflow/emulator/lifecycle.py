@@ -31,13 +31,15 @@ _TAIL_LINES = 12
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to start. `faults` are specs as `faults.parse` takes them; `record` is the file that exchanges are written to."""
+    """How to start. `faults` are specs as `faults.parse` takes them; `record` is the file that exchanges are written to;
+    `aliases` gives the model registry aliases."""
 
     port: int = 0
     blobs: bool = True
     faults: Sequence[str] = ()
     record: Path | None = None
     token_lifetime_s: int = DEFAULT_LIFETIME_S
+    aliases: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ def start(options: Options, report: Callable[[str], None]) -> Status:
             "faults": list(options.faults),
             "record": str(options.record.absolute()) if options.record else "",
             "token_lifetime_s": options.token_lifetime_s,
+            "aliases": options.aliases,
         }
         (place / OPTIONS_FILE).write_text(json.dumps(asked), encoding="utf-8")
         _launch(place, known)

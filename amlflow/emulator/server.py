@@ -33,6 +33,7 @@ from amlflow.emulator.running.state import Jobs
 from amlflow.emulator.settings import HOST
 from amlflow.emulator.store import Store
 from amlflow.emulator.tokens import Tokens
+from amlflow.emulator.tracking.plane import Tracking
 from amlflow.errors import AmlflowError
 
 
@@ -99,6 +100,8 @@ def _assembled(place: Path, options: dict[str, Any]) -> Iterator[App]:
         scheduler.resume(resources.all())
         assets = (Codes(arm, blobs), Assets(arm, ENVIRONMENT), Assets(arm, DATA))
         history = History(arm, blobs, datastores, places)
+        tracking = Tracking(arm, blobs, datastores, places, options["aliases"])
+        stack.callback(tracking.close)
         control = Control(known, struck, identity)
-        parts = (identity, control, workspaces, computes, datastores, *assets, resources, history)
+        parts = (identity, control, workspaces, computes, datastores, *assets, resources, history, tracking)
         yield App(known, tokens, [route for part in parts for route in part.routes()], struck, recorder)

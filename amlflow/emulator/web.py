@@ -25,6 +25,7 @@ class Request:
     headers: Mapping[str, str]
     body: bytes
     base_url: str
+    raw_query: str = ""
     values: Mapping[str, str] = field(default_factory=dict)
     caller: Mapping[str, Any] = field(default_factory=dict)
 

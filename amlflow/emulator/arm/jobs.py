@@ -19,7 +19,8 @@ from amlflow.emulator.store import Document
 from amlflow.emulator.web import Answer, Request, Route, ServiceError, service_error
 
 KIND = "workspaces/jobs"
-NAME = r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,254}"
+# The service takes 255 characters and capitals as well; the local workspace, whose run has this id, does not.
+NAME = r"[a-z0-9][a-z0-9_-]{0,35}"
 _JOBS = f"{WORKSPACE_PATTERN}/jobs"
 _JOB = f"{_JOBS}/{{job}}"
 _LOCATIONS = f"/subscriptions/{{subscription}}/providers/{PROVIDER}/locations/{{location}}"
