@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+pytest_plugins = ("servers",)
+
 CLEARED = (
     "AMLFLOW_",
     "AZUREML_",

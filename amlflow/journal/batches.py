@@ -182,9 +182,7 @@ class _Filling:
         done, touched = dict(self.at), dict(self.at)
         if self._reach is not None:
             touched[self._reach.segment] = self._reach.offset
-        # Two points that are the same in all count as one.
-        points = list({(identity(point), *_model(point)): point for point in self._points}.values())
-        batch = Batch(points, self._params, self._tags, done, touched, self._long)
+        batch = Batch(_distinct(self._points), self._params, self._tags, done, touched, self._long)
         self._cut_at = done
         self._empty()
         return batch
@@ -244,11 +242,12 @@ class _Filling:
         """As many of the first points as the request still has room for; at least one in an empty one."""
         if self._room_for_points() <= 0:
             return []
-        sizes = [_point_bytes(point) for point in points]
-        if self._bytes + sum(sizes) <= self._limits.request_bytes:
-            self._bytes += sum(sizes)
+        size = _points_bytes(points)
+        if self._bytes + size <= self._limits.request_bytes:
+            self._bytes += size
             return points
-        for index, size in enumerate(sizes):
+        for index, point in enumerate(points):
+            size = _points_bytes([point])
             if self._bytes + size > self._limits.request_bytes and (index or self):
                 return points[:index]
             self._bytes += size
@@ -289,14 +288,22 @@ def _stretch(chunk: List[Located], start: int) -> int:
     return len(chunk)
 
 
-def _point_bytes(point: Point) -> int:
-    key = point[0]
-    size = _POINT_BYTES + (len(key) if key.isascii() else 12 * len(key))
-    return size + _EXTRA_BYTES if len(point) > 4 else size
+def _points_bytes(points: List[Point]) -> int:
+    """What they take in a request at most."""
+    keys = "".join([point[0] for point in points])
+    size = _POINT_BYTES * len(points) + (len(keys) if keys.isascii() else 12 * len(keys))
+    return size + sum(_EXTRA_BYTES for point in points if len(point) > 4)
 
 
-def _model(point: Point) -> Tuple[Any, ...]:
-    return (json.dumps(point[4], sort_keys=True),) if len(point) > 4 else ()
+def _distinct(points: List[Point]) -> List[Point]:
+    """Two points that are the same in all count as one."""
+    try:
+        if len(set(map(tuple, points))) == len(points) and all(point[1] == point[1] for point in points):
+            return points
+    except TypeError:
+        # What MLflow 3 adds to a point is a dictionary.
+        pass
+    return list({(identity(point), *map(str, point[4:])): point for point in points}.values())
 
 
 def _part(items: List[Any], low: int, high: int) -> Tuple[List[Any], int, int]:

@@ -168,12 +168,12 @@ class Delivery:
         }
 
     def _metric(self, point: List[Any]) -> Dict[str, Any]:
-        extra: Dict[str, Any] = self._identities.replaced(point[4])
+        extra: Dict[str, Any] = point[4]
         model_id = extra.get("model_id", "")
-        if model_id and self._folder.journal.model(point[4]["model_id"]) and not self._identities.is_mapped(model_id):
+        if model_id and self._folder.journal.model(model_id) and not self._identities.is_mapped(model_id):
             # A model that the workspace does not know cannot have metrics there.
             extra = {name: value for name, value in extra.items() if name != "model_id"}
-        return {**_plain(point), **extra}
+        return {**_plain(point), **self._identities.replaced(extra)}
 
     # ------------------------------------------------------------------ what stands alone
 

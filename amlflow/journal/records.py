@@ -42,20 +42,22 @@ def split(data: bytes, start: int) -> Tuple[List[Tuple[int, bytes]], int, int]:
     found: List[Tuple[int, bytes]] = []
     torn = 0
     whole = data.rfind(b"\n") + 1
-    position = start
-    for line in data[:whole].split(b"\n")[:-1]:
-        position += len(line) + 1
-        if not line:
+    leading = 1 if data[:1] == b"\n" else 0
+    position = start + leading
+    # Each record has a line break before and after it; only beside a torn one there are fewer.
+    for part in data[leading : whole - 1].split(b"\n\n") if whole > leading else ():
+        payload = part[9:]
+        if part[:8] == b"%08x" % _crc(payload) and b"\n" not in part[:9]:
+            position += len(part) + 2
+            found.append((position - 1, payload))
             continue
-        payload = line[9:]
-        try:
-            intact = int(line[:8], 16) == _crc(payload)
-        except ValueError:
-            intact = False
-        if intact:
-            found.append((position, payload))
-        else:
-            torn += 1
+        for line in part.split(b"\n"):
+            position += len(line) + 1
+            if line and line[:8] == b"%08x" % _crc(line[9:]):
+                found.append((position, line[9:]))
+            elif line:
+                torn += 1
+        position += 1
     return found, start + whole, torn
 
 
