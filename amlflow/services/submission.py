@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import secrets
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
+from amlflow import paths
 from amlflow.errors import AmlflowError, NotFound, UsageError, nearest
+from amlflow.journal import shipping
 from amlflow.mlproject import command as commands
 from amlflow.mlproject import file as project_files
 from amlflow.mlproject import source as sources
@@ -23,6 +26,8 @@ from amlflow.workspaces.abilities import Job, JobInput, JobKind, JobOutput, JobS
 from amlflow.workspaces.base import Workspace
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+# The folder that the journal has beside the code of a job.
+_BESIDE = ".amlflow"
 _KINDS: tuple[str, ...] = get_args(JobKind)
 _DURATION = re.compile(r"(\d+)([smhd]?)")
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -110,7 +115,7 @@ def describe(workspace: Workspace, planned: RemotePlan) -> dict[str, Any]:
     jobs = abilities.jobs(workspace)
     spec = planned.spec
     jobs.check(spec)
-    snapshot = jobs.snapshot(spec)
+    snapshot = jobs.snapshot(sent(spec))
     return {
         "project": planned.source.uri,
         "commit": planned.source.commit,
@@ -136,7 +141,7 @@ def submit(workspace: Workspace, planned: RemotePlan, report: Callable[[str], No
     """Send the job. Its parameters are recorded in its run, which has the job's id."""
     for warning in planned.warnings:
         report(warning)
-    job = abilities.jobs(workspace).submit(planned.spec, report, progress)
+    job = abilities.jobs(workspace).submit(sent(planned.spec), report, progress)
     if planned.params:
         try:
             workspace.log_batch(job.id, params=dict(planned.params))
@@ -144,6 +149,18 @@ def submit(workspace: Workspace, planned: RemotePlan, report: Callable[[str], No
             # The job is on its way; that its parameters are missing in a comparison is no reason to call it failed.
             report(f"Warning: the parameters could not be recorded in the job's run: {error.message}")
     return job
+
+
+def sent(spec: JobSpec) -> JobSpec:
+    """The job with the journal beside its code, and its command run within it: so that every MLflow works there. Where the job
+    has no Python, the command runs as it is."""
+    line = shlex.quote(spec.command)
+    run = f"python -m {shipping.PACKAGE}.job {line}"
+    command = (
+        f'export PYTHONPATH="$PWD/{_BESIDE}${{PYTHONPATH:+:$PYTHONPATH}}"; '
+        f"if command -v python >/dev/null; then {run}; else {spec.command}; fi"
+    )
+    return replace(spec, command=command, beside={**spec.beside, _BESIDE: shipping.ship(paths.cache() / "journal")})
 
 
 def follow(workspace: Workspace, job: Job, report: Callable[[str], None]) -> Iterator[bytes]:

@@ -19,10 +19,11 @@ _JOB_TOKEN = "MLFLOW_TRACKING_TOKEN"  # noqa: S105  the name of a variable
 
 
 class AzureRest:
-    """`Behind`, for the workspace and the journal alike. A token that was refused is replaced once."""
+    """`Behind`, for the workspace and the journal alike. A token that was refused is replaced once. `plane` is another service of
+    the data plane that is asked in the same way."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, service: Service, plane: str = "mlflow/v2.0") -> None:
+        self._service, self._plane = service, plane
         self._server: RestServer | None = None
 
     def request(
@@ -73,7 +74,7 @@ class AzureRest:
             self._server = RestServer(
                 f"https://{self._service.host}",
                 headers=self._headers,
-                prefix=f"/mlflow/v2.0{self._service.path}",
+                prefix=f"/{self._plane}{self._service.path}",
                 policy=POLICY,
             )
         return self._server

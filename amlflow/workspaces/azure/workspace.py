@@ -14,7 +14,7 @@ from amlflow import paths
 from amlflow.journal.batches import AZURE_ML
 from amlflow.journal.batches import Limits as JournalLimits
 from amlflow.journal.rest import Behind
-from amlflow.journal.sinks import ArtifactSink, Opener
+from amlflow.journal.sinks import Opener
 from amlflow.workspaces.azure import clouds
 from amlflow.workspaces.azure.arm import Arm
 from amlflow.workspaces.azure.auth import VARIABLE, Credential
@@ -110,12 +110,9 @@ class AzureWorkspace(RestWorkspace):
         return AZURE_ML
 
     def sinks(self) -> Mapping[str, Opener]:
-        def opened(root: str, behind: Behind) -> ArtifactSink:
-            from amlflow.workspaces.azure.sink import AzureSink
+        from amlflow.journal import azure
 
-            return AzureSink(root, behind, self._artifacts, self.http)
-
-        return {"azureml": opened}
+        return azure.opener(AzureRest(self.service, "history/v1.0"))
 
     def login(self) -> Mapping[str, str]:
         return {VARIABLE: self.credential.asked} if self.credential.asked else {}
