@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 
 from amlflow.errors import UsageError
 
-_SPEC = re.compile(r"(?P<method>[A-Za-z*]+)\s+(?P<path>\S+):(?P<action>[a-z0-9.=]+?)(?::(?P<rate>[\dx.]+))?")
+_SPEC = re.compile(r"(?P<method>[A-Za-z*]+)\s+(?P<path>\S+?):(?P<action>[a-z0-9.=]+?)(?::(?P<rate>[\dx.]+))?")
 _ACTIONS = "a status such as 503, reset, lost, throttle=SECONDS, latency=MILLISECONDS or expire"
 
 

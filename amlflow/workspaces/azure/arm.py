@@ -30,6 +30,8 @@ class Arm:
     def __init__(self, http: Http) -> None:
         self.http = http
         self._root = http.credential.cloud.arm
+        # Gives the names of the workspaces beside the one that is asked for, for when there is no such one.
+        self.neighbours: Callable[[], list[str]] | None = None
 
     def get(self, path: str, api: str, what: str, **query: Any) -> dict[str, Any]:
         return self._content(self._send("GET", path, api, what, query=query))
@@ -119,7 +121,12 @@ class Arm:
     def _checked(self, answer: Any, what: str) -> Any:
         if 200 <= answer.status_code < 300:
             return answer
-        raise refusal(answer, what, self.http.credential.clock_ahead_s, self.http.credential.winner)
+        error = refusal(answer, what, self.http.credential.clock_ahead_s, self.http.credential.winner)
+        missing = _workspace_name(error.message) if isinstance(error, NotFound) and error.mend else ""
+        if missing and self.neighbours is not None:
+            neighbours, self.neighbours = self.neighbours, None
+            raise NotFound(error.message, error.mend, name=missing, known=neighbours())
+        raise error
 
     @staticmethod
     def _content(answer: Any) -> dict[str, Any]:
@@ -187,6 +194,11 @@ def _missing_workspace(code: str, message: str) -> str:
         return "There is no such resource group."
     match = re.search(rf"{re.escape(PROVIDER)}/workspaces/([^/']+)'", message, re.IGNORECASE)
     return f"There is no Azure ML workspace {match[1]!r}." if match else ""
+
+
+def _workspace_name(message: str) -> str:
+    match = re.match(r"There is no Azure ML workspace '([^']+)'\.", message)
+    return match[1] if match else ""
 
 
 def _provisioning(content: Mapping[str, Any]) -> str:

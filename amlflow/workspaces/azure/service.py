@@ -42,14 +42,12 @@ class Service:
         )
         self._host = host
         self._description: Description | None = None
+        arm.neighbours = self._neighbours
 
     def read(self) -> dict[str, Any]:
         """The workspace's own record, asked for anew. Raises `NotFound`, naming the nearest workspaces of the group."""
         what = f"Azure ML workspace {self.name!r} in {self.subscription}/{self.group}"
-        try:
-            content = self.arm.get(self.path, WORKSPACES_API, what)
-        except NotFound as error:
-            raise NotFound(error.message, error.mend, name=self.name, known=self._neighbours()) from None
+        content = self.arm.get(self.path, WORKSPACES_API, what)
         self._keep(content)
         return content
 
