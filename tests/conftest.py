@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-pytest_plugins = ("servers",)
+pytest_plugins = ("servers", "emulated")
 
 CLEARED = (
     "AMLFLOW_",

@@ -127,7 +127,9 @@ class Recorder:
     def start(self) -> None:
         """Send what is written from now on, beside whatever writes it."""
         if not self._offline and self._drainer is None:
-            self._drainer = Drainer(self.journal, self._workspace.behind(), self._workspace.limits())
+            self._drainer = Drainer(
+                self.journal, self._workspace.behind(), self._workspace.limits(), openers=self._workspace.sinks()
+            )
             self._drainer.start()
 
     @contextlib.contextmanager
