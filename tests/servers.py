@@ -53,7 +53,7 @@ def tracking_server(root: Path, cache: Path) -> Iterator[str]:
         process = subprocess.Popen(command, env=env, cwd=root, stdout=log, stderr=log, start_new_session=True)
     try:
         url = f"http://127.0.0.1:{port}"
-        _wait_for(f"{url}/health", process, root / "server.log")
+        wait_for(f"{url}/health", process, root / "server.log")
         yield url
     finally:
         os.killpg(process.pid, signal.SIGKILL)
@@ -159,7 +159,7 @@ def _migrated(database: Path, cache: Path) -> None:
             os.environ["AMLFLOW_CACHE_DIR"] = before
 
 
-def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + _DEADLINE_S
     while time.monotonic() < deadline:
         if process.poll() is not None:

@@ -103,5 +103,26 @@ def fault(
     state.out.many([{"spec": spec} for spec in found["faults"]], _FAULT_COLUMNS, "spec", "No faults.")
 
 
+@app.command("token-lifetime", cls=Command)
+def token_lifetime(
+    ctx: typer.Context,
+    seconds: Annotated[int, typer.Argument(min=1, metavar="SECONDS", help="How long new tokens are good for.")],
+) -> None:
+    """Change how long the running emulator's new tokens are good for."""
+    from amlflow.emulator import lifecycle
+
+    found = lifecycle.ask("PUT", "/emulator/token-lifetime", {"seconds": seconds})
+    State.of(ctx).note(f"New tokens are good for {found['token_lifetime_s']} s.")
+
+
+@app.command(cls=Command)
+def preempt(ctx: typer.Context, job: Annotated[str, typer.Argument(metavar="JOB", help="The job's name.")]) -> None:
+    """Take a running job's nodes away, as happens to Spot nodes: it is queued and run again."""
+    from amlflow.emulator import lifecycle
+
+    lifecycle.ask("POST", "/emulator/preempt", {"job": job})
+    State.of(ctx).note(f"The nodes of {job} were taken away.")
+
+
 def _print(state: State, status: Status) -> None:
     state.out.one(asdict(status), "url")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from typing import Any
 
 from amlflow.emulator import faults
@@ -15,8 +16,12 @@ HEADER = "x-amlflow-control"
 
 
 class Control:
-    def __init__(self, settings: Settings, struck: faults.Faults, identity: Identity) -> None:
-        self._settings, self._faults, self._identity = settings, struck, identity
+    """`preempt` takes the nodes of a job by name, and says whether it ran."""
+
+    def __init__(
+        self, settings: Settings, struck: faults.Faults, identity: Identity, preempt: Callable[[str], bool]
+    ) -> None:
+        self._settings, self._faults, self._identity, self._preempt_job = settings, struck, identity, preempt
 
     def routes(self) -> list[Route]:
         return [
@@ -25,6 +30,7 @@ class Control:
             Route("POST", "/emulator/faults", self._guarded(self._add), "open"),
             Route("DELETE", "/emulator/faults", self._guarded(self._clear), "open"),
             Route("PUT", "/emulator/token-lifetime", self._guarded(self._lifetime), "open"),
+            Route("POST", "/emulator/preempt", self._guarded(self._preempt), "open"),
         ]
 
     def _guarded(self, handler: Handler) -> Handler:
@@ -57,4 +63,10 @@ class Control:
         if not isinstance(seconds, int) or seconds < 1:
             raise arm_error(400, "BadLifetime", f"A token's lifetime is a number of seconds, not {seconds!r}.")
         self._identity.lifetime_s = seconds
+        return self._health(request)
+
+    def _preempt(self, request: Request) -> Answer:
+        job = str(request.json().get("job") or "")
+        if not self._preempt_job(job):
+            raise arm_error(409, "NotRunning", f"The job '{job}' does not run now.")
         return self._health(request)

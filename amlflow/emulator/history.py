@@ -1,12 +1,10 @@
-"""The run history: what a job's run has come to, its logs, and the artifacts of any run."""
+"""The run history: what a run has come to, and the logs of a job."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
-from urllib.parse import quote
 
 from amlflow.emulator.arm.datastores import ARTIFACTS, Datastores
 from amlflow.emulator.arm.resources import WORKSPACE_PATTERN, Arm
@@ -15,13 +13,12 @@ from amlflow.emulator.places import Places
 from amlflow.emulator.running.data import run_path
 from amlflow.emulator.running.state import TERMINAL
 from amlflow.emulator.store import Document
-from amlflow.emulator.web import Answer, Request, Route, data_error, iso, query_string
+from amlflow.emulator.web import Answer, Request, Route, data_error, iso
 from amlflow.errors import NotFound
 from amlflow.workspaces.base import Run
 
 _ROOT = f"/history/v1.0{WORKSPACE_PATTERN}"
 _LOG_FOLDERS = ("user_logs/", "system_logs/", "azureml-logs/", "logs/")
-_FOLDERS = 1000
 _RUN_STATUS = {
     "FINISHED": "Completed",
     "FAILED": "Failed",
@@ -46,22 +43,12 @@ class History:
                 reads=True,
             ),
         ]
-        for run in (
-            f"{_ROOT}/runs/{{run}}",
-            f"{_ROOT}/experiments/{{experiment}}/runs/{{run}}",
-            f"{_ROOT}/experimentids/{{experiment}}/runs/{{run}}",
-        ):
+        for scope in ("", "/experiments/{experiment}", "/experimentids/{experiment}"):
+            run = f"{_ROOT}{scope}/runs/{{run}}"
             routes += [
                 Route("GET", run, self._run, "data"),
                 Route("PATCH", run, self._patch, "data"),
                 Route("GET", f"{run}/details", self._details, "data"),
-                Route("GET", f"{run}/artifacts", self._list, "data"),
-                Route("GET", f"{run}/artifacts/path", self._list, "data"),
-                Route("GET", f"{run}/artifacts/metadata", self._metadata, "data"),
-                Route("GET", f"{run}/artifacts/contentinfo", self._content, "data"),
-                Route("GET", f"{run}/artifacts/artifacturi", self._address, "data"),
-                Route("GET", f"{run}/artifacts/prefix/contentinfo", self._contents, "data"),
-                Route("POST", f"{run}/artifacts/batch/metadata", self._create, "data"),
             ]
         return routes
 
@@ -164,7 +151,7 @@ class History:
             "outputs": self._outputs(workspace, run.id, properties.get("outputs") or {}) if job is not None else {},
             "createdBy": {"userObjectId": self._arm.settings.principals[0].object_id, "userName": "emulator"},
         }
-        return record
+        return {name: value for name, value in record.items() if value is not None}
 
     def _outputs(self, workspace: Document, run_id: str, outputs: Mapping[str, Any]) -> dict[str, Any]:
         root = f"azureml://locations/local/workspaces/{workspace.body['workspaceId']}/data"
@@ -189,101 +176,6 @@ class History:
             if found:
                 values[asset] = {"uri": _long(workspace, found["uri"]), "type": found["jobOutputType"]}
         return Answer(content={"values": values})
-
-    # artifacts
-
-    def _list(self, request: Request) -> Answer:
-        """All artifacts of the run below a path, in pages of 1,000."""
-        container, prefix = self._container(request)
-        path = request.query.get("path", "").strip("/")
-        found = [
-            name.removeprefix(f"{prefix}/")
-            for name, _ in self._blobs.entries(container, f"{prefix}/")
-            if not path or name.removeprefix(f"{prefix}/").startswith(f"{path}/") or name == f"{prefix}/{path}"
-        ]
-        token = request.query.get("continuationToken", "0")
-        first = int(token) if token.isdigit() else 0
-        content: dict[str, Any] = {"value": [_artifact(request, item) for item in found[first : first + _FOLDERS]]}
-        if first + _FOLDERS < len(found):
-            content["continuationToken"] = str(first + _FOLDERS)
-            query = query_string({**request.query, "continuationToken": content["continuationToken"]})
-            content["nextLink"] = f"{request.base_url}{quote(request.path)}?{query}"
-        return Answer(content=content)
-
-    def _metadata(self, request: Request) -> Answer:
-        self._existing(request)
-        return Answer(content=_artifact(request, request.query["path"].strip("/")))
-
-    def _content(self, request: Request) -> Answer:
-        container, name, path = self._existing(request)
-        return Answer(content=self._information(request, container, name, path, "r"))
-
-    def _address(self, request: Request) -> Answer:
-        container, name, _ = self._existing(request)
-        return Answer(content=self._blobs.signed_url(container, name))
-
-    def _contents(self, request: Request) -> Answer:
-        listed = self._list(replace(request, query={**request.query}))
-        container, prefix = self._container(request)
-        value = [
-            self._information(request, container, f"{prefix}/{item['path']}", item["path"], "r")
-            for item in listed.content["value"]
-        ]
-        return Answer(content={**listed.content, "value": value})
-
-    def _create(self, request: Request) -> Answer:
-        """Room for new artifacts: an address to write each to. A path that is taken stays as it is, and is told as an error."""
-        container, prefix = self._container(request)
-        artifacts, information, errors = {}, {}, {}
-        for item in request.json().get("paths") or []:
-            path = str(item.get("path") or "").strip("/")
-            if not path or ".." in path.split("/"):
-                raise data_error(400, f"The artifact path '{path}' is not valid.", inner="BadArgument")
-            key = f"/artifacts/{container}/{request.values['run']}/{quote(path, safe='')}"
-            _, new = self._arm.store.put(key, {})
-            if not new:
-                text = f"Resource Conflict: ArtifactId {prefix}/{path} already exists."
-                errors[path] = data_error(409, text, inner="ResourceConflict").answer.content
-                errors[path].pop("statusCode")
-                errors[path]["error"]["severity"] = None
-                continue
-            artifacts[path] = _artifact(request, path)
-            information[path] = self._information(request, container, f"{prefix}/{path}", path, "rcw")
-        return Answer(content={"artifacts": artifacts, "artifactContentInformation": information, "errors": errors})
-
-    def _container(self, request: Request) -> tuple[str, str]:
-        workspace, run, _ = self._find(request, request.values["run"])
-        return self._datastores.container(workspace, ARTIFACTS), run_path(run.id)
-
-    def _existing(self, request: Request) -> tuple[str, str, str]:
-        container, prefix = self._container(request)
-        path = request.query.get("path", "").strip("/")
-        name = f"{prefix}/{path}"
-        if not any(found == name for found, _ in self._blobs.entries(container, name)):
-            raise data_error(404, f"Could not find artifact with id {name}", inner="ArtifactNotFound")
-        return container, name, path
-
-    def _information(self, request: Request, container: str, name: str, path: str, permission: str) -> dict[str, Any]:
-        return {
-            "contentUri": self._blobs.signed_url(container, name, permission),
-            "origin": "ExperimentRun",
-            "container": f"dcid.{request.values['run']}",
-            "path": path,
-            "tags": {},
-        }
-
-
-def _artifact(request: Request, path: str) -> dict[str, Any]:
-    container = f"dcid.{request.values['run']}"
-    return {
-        "artifactId": f"ExperimentRun/{container}/{path}",
-        "origin": "ExperimentRun",
-        "container": container,
-        "path": path,
-        "etag": None,
-        "dataPath": {"dataStoreName": ARTIFACTS, "relativePath": f"ExperimentRun/{container}/{path}"},
-        "tags": {},
-    }
 
 
 def _long(workspace: Document, uri: str) -> str:

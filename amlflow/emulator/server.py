@@ -16,8 +16,11 @@ from amlflow.emulator.arm.assets import DATA, ENVIRONMENT, Assets, Codes
 from amlflow.emulator.arm.computes import Computes
 from amlflow.emulator.arm.datastores import Datastores
 from amlflow.emulator.arm.jobs import JobResources
+from amlflow.emulator.arm.models import Models
 from amlflow.emulator.arm.resources import Arm
+from amlflow.emulator.arm.schedules import Schedules
 from amlflow.emulator.arm.workspaces import Workspaces
+from amlflow.emulator.artifacts import Artifacts
 from amlflow.emulator.blobs import Blobs
 from amlflow.emulator.control import Control
 from amlflow.emulator.history import History
@@ -102,6 +105,12 @@ def _assembled(place: Path, options: dict[str, Any]) -> Iterator[App]:
         history = History(arm, blobs, datastores, places)
         tracking = Tracking(arm, blobs, datastores, places, options["aliases"])
         stack.callback(tracking.close)
-        control = Control(known, struck, identity)
-        parts = (identity, control, workspaces, computes, datastores, *assets, resources, history, tracking)
+        control = Control(known, struck, identity, resources.preempt)
+        registry = Models(arm, blobs, places, tracking)
+        schedules = Schedules(arm, resources.submit)
+        artifacts = Artifacts(arm, blobs, datastores, places)
+        parts = (
+            *(identity, control, workspaces, computes, datastores, *assets),
+            *(registry, resources, schedules, history, artifacts, tracking),
+        )
         yield App(known, tokens, [route for part in parts for route in part.routes()], struck, recorder)

@@ -140,20 +140,9 @@ def service_error(status: int, message: str, code: str = "UserError", inner: Seq
 
 def data_error(status: int, message: str, code: str = "UserError", inner: str = "") -> ServiceError:
     """The error of the data planes: run history and artifacts."""
-    error: dict[str, Any] = {
-        "code": code,
-        "severity": None,
-        "message": message,
-        "messageFormat": None,
-        "messageParameters": None,
-        "referenceCode": None,
-        "detailsUri": None,
-        "target": None,
-        "details": [],
-        "innerError": {"code": inner, "innerError": None} if inner else None,
-        "debugInfo": None,
-        "additionalInfo": None,
-    }
+    error: dict[str, Any] = {"code": code, "message": message, "details": []}
+    if inner:
+        error["innerError"] = {"code": inner}
     content = {
         "error": error,
         "correlation": {"operation": uuid.uuid4().hex, "request": uuid.uuid4().hex[:16]},

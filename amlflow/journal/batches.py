@@ -16,7 +16,8 @@ from .segments import Cursor, Position
 
 # [key, value, step, time_ms, extra?] as in a record.
 Point = List[Any]
-Located = Tuple[Position, List[Any]]
+# A segment's number, the offsets after its records, and these.
+Chunk = Tuple[int, List[int], List[List[Any]]]
 
 LONG_VALUES = "amlflow/long_values.json"
 
@@ -81,20 +82,21 @@ class Barrier:
 Step = Union[Batch, Barrier]
 
 
-def steps(chunks: Iterable[List[Located]], cursor: Cursor, limits: Limits) -> Iterator[Step]:
+def steps(chunks: Iterable[Chunk], cursor: Cursor, limits: Limits) -> Iterator[Step]:
     """The requests for what follows `cursor`, each as full as may be. Where nothing but records that need no request was
-    read, an empty batch moves the cursor on."""
+    read, an empty batch moves the cursor on. The records are used up."""
     filling = _Filling(limits, cursor)
-    for chunk in chunks:
+    for number, ends, found in chunks:
         at = 0
-        while at < len(chunk):
-            position, record = chunk[at]
+        while at < len(found):
+            record = found[at]
             kind = record[0]
             if kind == records.METRIC:
-                end = _stretch(chunk, at)
-                yield from filling.metrics(chunk, at, end)
+                end = _stretch(found, at)
+                yield from filling.metrics(number, ends, found, at, end)
                 at = end
                 continue
+            position = Position(number, ends[at])
             at += 1
             if kind in _BARRIERS:
                 if filling:
@@ -187,17 +189,19 @@ class _Filling:
         self._empty()
         return batch
 
-    def metrics(self, chunk: List[Located], start: int, end: int) -> Iterator[Batch]:
-        """A stretch of metric records, of one segment."""
+    def metrics(self, segment: int, ends: List[int], found: List[List[Any]], start: int, end: int) -> Iterator[Batch]:
+        """A stretch of metric records of one segment."""
+        # In place: a copy of each would be one more object for the garbage collector to look at.
+        for record in found[start:end]:
+            del record[0]
         while start < end:
-            last = min(end, start + max(1, self._room_for_points()))
-            taken = self._fitting([located[1][1:] for located in chunk[start:last]])
+            taken = self._fitting(found[start : min(end, start + max(1, self._room_for_points()))])
             if not taken:
                 yield self.cut()
                 continue
             self._points += taken
             start += len(taken)
-            self.pass_by(chunk[start - 1][0])
+            self.pass_by(Position(segment, ends[start - 1]))
             if self.full:
                 yield self.cut()
 
@@ -278,14 +282,12 @@ def _pair_bytes(key: str, value: str) -> int:
     return _PAIR_BYTES + len(json.dumps(key)) + len(json.dumps(value))
 
 
-def _stretch(chunk: List[Located], start: int) -> int:
-    """Where the metric records of the same segment end that begin at `start`."""
-    segment = chunk[start][0].segment
-    for index in range(start + 1, len(chunk)):
-        position, record = chunk[index]
-        if record[0] != records.METRIC or position.segment != segment:
+def _stretch(found: List[List[Any]], start: int) -> int:
+    """Where the metric records end that begin at `start`."""
+    for index in range(start + 1, len(found)):
+        if found[index][0] != records.METRIC:
             return index
-    return len(chunk)
+    return len(found)
 
 
 def _points_bytes(points: List[Point]) -> int:

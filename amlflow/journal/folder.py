@@ -37,6 +37,8 @@ except ImportError:
 
 # The journal of what belongs to no run, such as traces and tags of experiments.
 GENERAL = "_general"
+# What is noted of the sending is filled up to a multiple of this, so that one note fits into the place of another.
+_NOTE_BYTES = 512
 # The run that a program stands in, for everything that it starts.
 RUN_VARIABLE = "AMLFLOW_RUN"
 
@@ -177,7 +179,16 @@ class RunFolder:
         }
 
     def note_sent(self, sent: Dict[str, Any]) -> None:
-        write_json(self.path / "sent.json", sent)
+        """Whole or not at all. On a full disk in the place of what was noted before: only sending makes room again."""
+        file, text = self.path / "sent.json", json.dumps(sent)
+        text = text.ljust(-(-len(text) // _NOTE_BYTES) * _NOTE_BYTES)
+        try:
+            write_text(file, text)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not file.exists() or file.stat().st_size < len(text):
+                raise
+            with open(file, "r+b", buffering=0) as note:
+                note.write(text.encode("ascii").ljust(file.stat().st_size))
 
     def pending_bytes(self) -> int:
         """What stands in the journal and has not been sent, files in the spool included."""
@@ -186,14 +197,17 @@ class RunFolder:
         return waiting if waiting else segments.pending_bytes(self.path, sent["files"])
 
     def problem(self) -> Optional[Dict[str, Any]]:
-        """{"reason", "since_ms", "kind"} while sending goes no further; `kind` is unreachable, not_allowed or gone."""
+        """{"reason", "since_ms", "last_ms", "kind"} while sending goes no further: since when, and when it was last tried; `kind`
+        is unreachable, not_allowed or gone."""
         return read_json(self.path / "problem.json")
 
     def note_problem(self, kind: str, reason: str) -> None:
         known = self.problem()
-        since = known["since_ms"] if known and known.get("kind") == kind else time.time_ns() // 1_000_000
+        now = time.time_ns() // 1_000_000
+        since = known["since_ms"] if known and known.get("kind") == kind else now
         if self.path.is_dir():
-            write_json(self.path / "problem.json", {"kind": kind, "reason": reason, "since_ms": since})
+            problem = {"kind": kind, "reason": reason, "since_ms": since, "last_ms": now}
+            write_json(self.path / "problem.json", problem)
 
     def clear_problem(self) -> None:
         with contextlib.suppress(FileNotFoundError):

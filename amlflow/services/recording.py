@@ -190,7 +190,8 @@ class Recorder:
             self.start()
             assert self._drainer is not None
             wait_s = self._options.flush_timeout_s if timeout_s is None else timeout_s
-            self._drainer.flush(runs, wait_s, lambda: stop() or self._unreachable(runs))
+            begun_ms = time.time_ns() // 1_000_000
+            self._drainer.flush(runs, wait_s, lambda: stop() or self._unreachable(runs, begun_ms))
         return self.left(runs)
 
     def own(self, run_id: str) -> list[str]:
@@ -207,12 +208,14 @@ class Recorder:
         refused = [item["reason"] for folder, _ in waiting for item in folder.refused()]
         return Left(size, (reasons or [default])[0] if size else "", refused)
 
-    def _unreachable(self, runs: Sequence[str] | None) -> bool:
-        """Whether nothing of what waits has been sent for a while: its workspace does not answer."""
+    def _unreachable(self, runs: Sequence[str] | None, begun_ms: int) -> bool:
+        """Whether nothing of what waits could be sent for a while, though it was tried: its workspace does not answer."""
         folders = self.journal.runs() if runs is None else [self.journal.run(run_id) for run_id in runs]
         problems = [folder.problem() for folder in folders if folder.pending_bytes()]
         now = time.time_ns() // 1_000_000
-        return bool(problems) and all(problem and now - problem["since_ms"] > _PATIENCE_MS for problem in problems)
+        if any(problem is None or problem.get("last_ms", 0) < begun_ms for problem in problems):
+            return False
+        return bool(problems) and now - begun_ms > _PATIENCE_MS
 
     def _begin_offline(self, new: NewRun) -> Run:
         router = Router(self.journal, None, offline=True)

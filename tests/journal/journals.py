@@ -141,3 +141,12 @@ def content(behind: RestServer, run_id: str, path: str, to: Path) -> bytes:
 def is_all_sent(folder: RunFolder) -> bool:
     sent = folder.sent()
     return sent["sending"] is None and not segments.pending_bytes(folder.path, sent["log"])
+
+
+def flushed(sender: Drainer, timeout_s: float = 120.0) -> bool:
+    """Flush, and again where a token that seemed to have expired twice made the drainer give up."""
+    deadline = time.monotonic() + timeout_s
+    while not sender.flush(timeout_s=max(0.0, deadline - time.monotonic())):
+        if time.monotonic() >= deadline:
+            return False
+    return True

@@ -7,16 +7,16 @@ import math
 from typing import Any
 
 from amlflow.journal import batches
-from amlflow.journal.batches import Barrier, Batch, Limits, Located, Step
-from amlflow.journal.segments import Cursor, Position
+from amlflow.journal.batches import Barrier, Batch, Chunk, Limits, Step
+from amlflow.journal.segments import Cursor
 
 
-def located(*many: list[Any], segment: int = 1) -> list[Located]:
-    return [(Position(segment, 10 * (index + 1)), record) for index, record in enumerate(many)]
+def chunk(*many: list[Any], segment: int = 1) -> Chunk:
+    return segment, [10 * (index + 1) for index in range(len(many))], list(many)
 
 
 def sent(*many: list[Any], limits: Limits = batches.OPEN_SOURCE) -> list[Step]:
-    return list(batches.steps([located(*many)], {}, limits))
+    return list(batches.steps([chunk(*many)], {}, limits))
 
 
 def only(steps: list[Step]) -> Batch:
@@ -80,7 +80,7 @@ def test_what_cannot_be_merged_stands_alone_in_its_place() -> None:
 
 
 def test_the_cursor_goes_over_several_segments_that_are_written_at_once() -> None:
-    chunks = [[*located(metric(1), metric(2)), *located(metric(3), segment=2)], located(metric(4), segment=3)]
+    chunks = [chunk(metric(1), metric(2)), chunk(metric(3), segment=2), chunk(metric(4), segment=3)]
     cursor: Cursor = {1: 5}
     batch = only(list(batches.steps(chunks, cursor, batches.OPEN_SOURCE)))
     assert batch.done == {1: 20, 2: 10, 3: 10}

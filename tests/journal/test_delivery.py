@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from faults import Faults, faulty
-from journals import artifacts, begin, content, drainer, end, held, offline, online, server, spool, write
+from journals import artifacts, begin, content, drainer, end, flushed, held, offline, online, server, spool, write
 
 from amlflow.journal.errors import Refused, Unreachable
 from amlflow.journal.folder import Journal, new_id
@@ -373,7 +373,7 @@ def test_faults_of_every_kind_neither_lose_nor_double_anything(
     faults.__post_init__()
     sender = drainer(journal, broken)
     sender.start()
-    assert sender.flush(timeout_s=120), pending(journal)
+    assert flushed(sender), pending(journal)
     sender.stop()
     for number, run in enumerate(runs):
         real = journal.real_id(run.id)

@@ -120,6 +120,7 @@ class Assets:
                 self._arm.store.put(container, described({}), author(request))
             before = self._arm.store.get(f"{container}/versions/{version}")
             content = {key: value for key, value in properties.items() if value is not None}
+            content |= {key: _texts(content[key]) for key in ("properties", "tags") if key in content}
             if before is not None:
                 self._check_unchanged(before, content)
             made, new = self._arm.store.put(f"{container}/versions/{version}", content, author(request))
@@ -267,6 +268,11 @@ def datastore_uri(workspace: Document, path: str, datastore: str = DEFAULT) -> s
         f"azureml://subscriptions/{parts[2]}/resourcegroups/{parts[4]}/workspaces/{workspace.name}/datastores/{datastore}/paths/"
         f"{path.lstrip('/')}"
     )
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+    """The service keeps texts, whatever it is sent."""
+    return {str(key): str(value) for key, value in values.items() if value is not None}
 
 
 def _hash(body: Mapping[str, Any]) -> tuple[str, str]:

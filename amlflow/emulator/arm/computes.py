@@ -33,6 +33,8 @@ _NAME = {
 }
 _DURATION = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?")
 _DEFAULT_IDLE = "PT120S"
+# What an instance has only in api-versions that are previews.
+_PREVIEW_ONLY = ("enableOSPatching", "enableRootAccess", "enableSSO", "releaseQuotaOnStop")
 
 
 class Computes:
@@ -68,10 +70,10 @@ class Computes:
 
     def _list(self, request: Request) -> Answer:
         found = self._arm.store.children(f"{self._arm.workspace(request).id}/computes")
-        return page(request, [item for item in found if not _gone(item)], self._render)
+        return page(request, [item for item in found if not _gone(item)], lambda item: self._render(item, request))
 
     def _get(self, request: Request) -> Answer:
-        return Answer(content=self._render(self._find(request)))
+        return Answer(content=self._render(self._find(request), request))
 
     def _put(self, request: Request) -> Answer:
         workspace, name = self._arm.workspace(request), request.values["compute"]
@@ -110,7 +112,7 @@ class Computes:
         made, new = self._arm.store.put(id, content, author(request))
         self._define(made)
         operation = self._arm.begin(id)
-        return self._arm.accepted(request, operation, 201 if new else 200, self._render(made))
+        return self._arm.accepted(request, operation, 201 if new else 200, self._render(made, request))
 
     def _patch(self, request: Request) -> Answer:
         found = self._find(request)
@@ -121,7 +123,7 @@ class Computes:
         self._check(content["computeType"], found.name, content["properties"])
         made, _ = self._arm.store.put(found.id, content)
         self._define(made)
-        return Answer(content=self._render(made))
+        return Answer(content=self._render(made, request))
 
     def _delete(self, request: Request) -> Answer:
         if request.query.get("underlyingResourceAction") not in ("Delete", "Detach"):
@@ -247,11 +249,11 @@ class Computes:
             on = int(document.body.get("state") == "Running")
             self._pools.define(document.id, Limits(on, on, 0.0))
 
-    def _render(self, document: Document) -> dict[str, Any]:
+    def _render(self, document: Document, request: Request) -> dict[str, Any]:
         body = document.body
         ready = time.time() >= body["ready"]
         state = "Deleting" if "gone" in body else "Succeeded" if ready else body["provisioning"]
-        inner = self._cluster(document) if body["computeType"] == "AmlCompute" else self._instance(document)
+        inner = self._cluster(document) if body["computeType"] == "AmlCompute" else self._instance(document, request)
         properties = {
             "computeType": body["computeType"],
             "computeLocation": body["location"],
@@ -300,9 +302,10 @@ class Computes:
         shown.pop("userAccountCredentials", None)
         return shown
 
-    def _instance(self, document: Document) -> dict[str, Any]:
+    def _instance(self, document: Document, request: Request) -> dict[str, Any]:
         body = document.body
         state, passing = instance_state(body)
+        preview = request.query.get("api-version", "").endswith("-preview")
         settings = self._arm.settings
         operation = {
             "operationName": body["last"],
@@ -312,7 +315,7 @@ class Computes:
         }
         return {
             "applicationSharingPolicy": "Shared",
-            **_known(body["properties"]),
+            **{key: value for key, value in _known(body["properties"]).items() if preview or key not in _PREVIEW_ONLY},
             "state": state,
             "connectivityEndpoints": {"publicIpAddress": "127.0.0.1", "privateIpAddress": "127.0.0.1"},
             "applications": [],

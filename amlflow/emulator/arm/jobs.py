@@ -59,6 +59,10 @@ class JobResources:
         found = [job for place in places for job in store.children(f"{place.id}/jobs")]
         return sorted(found, key=lambda job: job.created)
 
+    def preempt(self, name: str) -> bool:
+        """Take the nodes of the running job of that name; False where none runs."""
+        return any(self._scheduler.preempt(job) for job in self.all() if job.name == name)
+
     def _list(self, request: Request) -> Answer:
         found = self._arm.store.children(f"{self._arm.workspace(request).id}/jobs")
         query = request.query
@@ -83,23 +87,28 @@ class JobResources:
         before = self._arm.store.get(f"{workspace.id}/jobs/{name}")
         if before is not None:
             return Answer(200, self._render(self._update(before, properties), request.base_url))
+        made = self.submit(workspace, name, properties, author(request))
+        return Answer(201, self._render(made, request.base_url))
+
+    def submit(self, workspace: Document, name: str, properties: Mapping[str, Any], by: str) -> Document:
+        """Make the job and its run, and begin with it. Raises the service's refusals."""
         with required("command job"):
             wanted, compute = self._checked(workspace, name, properties)
-        with self._arm.store.undisturbed():
-            content = {"properties": wanted, "compute": compute, "status": "Starting", "submitted": time.time()}
-            made, new = self._arm.store.put(f"{workspace.id}/jobs/{name}", content, author(request))
-        if new:
-            tags = {
-                **{str(key): str(value) for key, value in wanted["tags"].items()},
-                "mlflow.rootRunId": name,
-                "mlflow.runName": wanted["displayName"],
-                "mlflow.user": "emulator",
-                "mlflow.source.type": "JOB",
-            }
-            self._jobs.places.create_run(workspace, name, wanted["experimentName"], wanted["displayName"], tags)
-            self._jobs.places.set_status(workspace, name, "SCHEDULED")
-            self._scheduler.submit(made)
-        return Answer(201 if new else 200, self._render(made, request.base_url))
+        content = {"properties": wanted, "compute": compute, "status": "Starting", "submitted": time.time()}
+        made, new = self._arm.store.put(f"{workspace.id}/jobs/{name}", content, by)
+        if not new:
+            return made
+        tags = {
+            **{str(key): str(value) for key, value in wanted["tags"].items()},
+            "mlflow.rootRunId": name,
+            "mlflow.runName": wanted["displayName"],
+            "mlflow.user": "emulator",
+            "mlflow.source.type": "JOB",
+        }
+        self._jobs.places.create_run(workspace, name, wanted["experimentName"], wanted["displayName"], tags)
+        self._jobs.places.set_status(workspace, name, "SCHEDULED")
+        self._scheduler.submit(made)
+        return made
 
     def _patch(self, request: Request) -> Answer:
         found = self.find(self._arm.workspace(request), request.values["job"])

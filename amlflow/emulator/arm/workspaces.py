@@ -52,7 +52,7 @@ class Workspaces:
             Route("GET", f"{WORKSPACE_PATTERN}/outboundRules", self._none),
             Route("PUT", deployments, self._put_deployment),
             Route("GET", deployments, self._get_deployment),
-            Route("GET", f"{deployments}/operations", self._deployment_operations),
+            Route("GET", f"{GROUP_PATTERN}/deployments/{{deployment}}/operations", self._deployment_operations),
             Route("GET", "/subscriptions/{subscription}/providers/Microsoft.Storage/storageAccounts", self._none),
         ]
 
@@ -198,14 +198,14 @@ class Workspaces:
             "properties": {key: given[key] for key in fields if given.get(key)},
         }
         made, _ = self.ensure(request.values["group"], name, author(request), body)
-        self._arm.store.put(request.path, {"workspace": made.id})
+        self._arm.store.put(self._deployment_id(request), {"workspace": made.id})
         return Answer(201, self._deployment(request))
 
     def _get_deployment(self, request: Request) -> Answer:
         return Answer(content=self._deployment(request))
 
     def _deployment(self, request: Request) -> dict[str, Any]:
-        found = self._arm.store.get(request.path)
+        found = self._arm.store.get(self._deployment_id(request))
         if found is None:
             raise arm_error(
                 404, "DeploymentNotFound", f"Deployment '{request.values['deployment']}' could not be found."
@@ -219,6 +219,10 @@ class Workspaces:
             "outputResources": [{"id": found.body["workspace"]}],
         }
         return {"id": found.id, "name": found.name, "type": "Microsoft.Resources/deployments", "properties": properties}
+
+    def _deployment_id(self, request: Request) -> str:
+        group, name = request.values["group"], request.values["deployment"]
+        return f"{self._arm.group_id(group)}/providers/Microsoft.Resources/deployments/{name}"
 
     def _deployment_operations(self, request: Request) -> Answer:
         self._deployment(request)

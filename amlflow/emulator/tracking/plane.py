@@ -164,6 +164,7 @@ class Tracking:
 def _fields(request: Request) -> dict[str, Any]:
     if request.method == "GET":
         query = parse_qs(request.raw_query, keep_blank_values=True)
+        query.pop("api-version", None)
         return {name: values[0] if len(values) == 1 else values for name, values in query.items()}
     try:
         found = json.loads(request.body or b"{}")

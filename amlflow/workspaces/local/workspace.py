@@ -76,9 +76,9 @@ class LocalWorkspace:
         return f"local:{self.root}"
 
     def behind(self) -> Behind:
-        from amlflow.workspaces.local.rest import LocalRest
+        from amlflow.workspaces.local.rest import NO_LIMITS, LocalRest
 
-        return LocalRest(self)
+        return LocalRest(self, limits=NO_LIMITS)
 
     def limits(self) -> Limits:
         return LOCAL

@@ -45,7 +45,7 @@ def test_a_logged_model_of_mlflow_3_is_found_fetched_and_registered(
     clean_env: dict[str, str], mlflow_server: str, tmp_path: Path
 ) -> None:
     workspace = ServerWorkspace(mlflow_server)
-    env = {**os.environ, **workspace.child_environment()}
+    env = {**os.environ, "MLFLOW_TRACKING_URI": workspace.tracking_uri}
     done = subprocess.run([sys.executable, "-c", PROGRAM], env=env, check=True, cwd=tmp_path, capture_output=True)
     run_id = done.stdout.decode().split()[-1]
     (model,) = workspace.logged_models(run_id)
@@ -125,9 +125,11 @@ def test_a_password_is_given_to_children_and_shown_to_nobody(clean_env: dict[str
     url = f"http://me:hunter2@127.0.0.1:{free_port()}"
     workspace = ServerWorkspace(url)
     assert "hunter2" not in workspace.name + workspace.tracking_uri + str(workspace.state_folder())
-    child = dict(workspace.child_environment())
+    with workspace.serving() as served:
+        child = dict(served)
     assert child.pop("MLFLOW_TRACKING_PASSWORD") == "hunter2"
     assert "hunter2" not in str(child)
+    assert "hunter2" not in workspace.reference
     with pytest.raises(Unavailable) as caught:
         workspace.list_experiments()
     assert "hunter2" not in caught.value.paragraph()
