@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from emulated import emulator, ml_client, pointed  # noqa: F401
 
 CLEARED = (
     "AMLFLOW_",
@@ -139,3 +140,8 @@ def project(work: Path) -> Callable[..., Path]:
         return root
 
     return write
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The contract's tests come last: they read what all the others have exchanged."""
+    items.sort(key=lambda item: item.path.name == "test_contract.py")
