@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from emulated import emulator, ml_client, pointed  # noqa: F401
+
+pytest_plugins = ("servers", "azure_workspaces", "emulated")
 
 CLEARED = (
     "AMLFLOW_",

@@ -26,8 +26,10 @@ _TOKENS: dict[str, tuple[str, float]] = {}
 
 @dataclass(frozen=True)
 class Running:
-    """A started emulator: the variables that point at it, its folder, and the record of its exchanges."""
+    """A started emulator: the variables that point amlflow and Azure's SDKs at it, alone and with those of this process, its
+    home, and the record of its exchanges."""
 
+    variables: Mapping[str, str]
     env: Mapping[str, str]
     home: Path
     record: Path
@@ -51,11 +53,12 @@ class Running:
     def settings(self) -> dict[str, Any]:
         return json.loads((self.home / "emulator" / "settings.json").read_text())
 
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str) -> str:
+        """What `amlflow emulator …` prints."""
         command = [str(Path(sys.executable).with_name("amlflow")), "emulator", *arguments]
         done = subprocess.run(command, env=dict(self.env), capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
-        return done
+        return done.stdout
 
     def token(self, scope: str = "https://management.azure.com/.default", role: int = 0) -> str:
         principal = self.settings["principals"][role]
@@ -104,15 +107,15 @@ def emulator(tmp_path_factory: pytest.TempPathFactory, shared_cache: Path) -> It
     record = home / "exchanges.jsonl"
     env = {name: value for name, value in os.environ.items() if not name.startswith(CLEARED)}
     env |= {"AMLFLOW_HOME": str(home), "AMLFLOW_CACHE_DIR": str(shared_cache), "HOME": str(home)}
-    running = Running(env, home, record)
-    running.command("start", "--record", str(record))
+    running = Running({}, env, home, record)
+    running.run("start", "--record", str(record))
     try:
-        lines = running.command("env", "-o", "json").stdout
+        variables = json.loads(running.run("env", "-o", "json"))
         # The SDKs report to the vendor by default; tests have nobody to report to.
         quiet = {"AZURE_ML_SDK_TELEMETRY": "false", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
-        yield Running({**env, **json.loads(lines), **quiet}, home, record)
+        yield Running(variables, {**env, **variables, **quiet}, home, record)
     finally:
-        running.command("stop")
+        running.run("stop")
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from .segments import Cursor, Position
 
 # [key, value, step, time_ms, extra?] as in a record.
 Point = List[Any]
-Located = Tuple[Position, List[Any]]
+# A segment's number, the offsets after its records, and these.
+Chunk = Tuple[int, List[int], List[List[Any]]]
 
 LONG_VALUES = "amlflow/long_values.json"
 
@@ -81,20 +82,21 @@ class Barrier:
 Step = Union[Batch, Barrier]
 
 
-def steps(chunks: Iterable[List[Located]], cursor: Cursor, limits: Limits) -> Iterator[Step]:
+def steps(chunks: Iterable[Chunk], cursor: Cursor, limits: Limits) -> Iterator[Step]:
     """The requests for what follows `cursor`, each as full as may be. Where nothing but records that need no request was
-    read, an empty batch moves the cursor on."""
+    read, an empty batch moves the cursor on. The records are used up."""
     filling = _Filling(limits, cursor)
-    for chunk in chunks:
+    for number, ends, found in chunks:
         at = 0
-        while at < len(chunk):
-            position, record = chunk[at]
+        while at < len(found):
+            record = found[at]
             kind = record[0]
             if kind == records.METRIC:
-                end = _stretch(chunk, at)
-                yield from filling.metrics(chunk, at, end)
+                end = _stretch(found, at)
+                yield from filling.metrics(number, ends, found, at, end)
                 at = end
                 continue
+            position = Position(number, ends[at])
             at += 1
             if kind in _BARRIERS:
                 if filling:
@@ -182,24 +184,24 @@ class _Filling:
         done, touched = dict(self.at), dict(self.at)
         if self._reach is not None:
             touched[self._reach.segment] = self._reach.offset
-        # Two points that are the same in all count as one.
-        points = list({(identity(point), *_model(point)): point for point in self._points}.values())
-        batch = Batch(points, self._params, self._tags, done, touched, self._long)
+        batch = Batch(_distinct(self._points), self._params, self._tags, done, touched, self._long)
         self._cut_at = done
         self._empty()
         return batch
 
-    def metrics(self, chunk: List[Located], start: int, end: int) -> Iterator[Batch]:
-        """A stretch of metric records, of one segment."""
+    def metrics(self, segment: int, ends: List[int], found: List[List[Any]], start: int, end: int) -> Iterator[Batch]:
+        """A stretch of metric records of one segment."""
+        # In place: a copy of each would be one more object for the garbage collector to look at.
+        for record in found[start:end]:
+            del record[0]
         while start < end:
-            last = min(end, start + max(1, self._room_for_points()))
-            taken = self._fitting([located[1][1:] for located in chunk[start:last]])
+            taken = self._fitting(found[start : min(end, start + max(1, self._room_for_points()))])
             if not taken:
                 yield self.cut()
                 continue
             self._points += taken
             start += len(taken)
-            self.pass_by(chunk[start - 1][0])
+            self.pass_by(Position(segment, ends[start - 1]))
             if self.full:
                 yield self.cut()
 
@@ -244,11 +246,12 @@ class _Filling:
         """As many of the first points as the request still has room for; at least one in an empty one."""
         if self._room_for_points() <= 0:
             return []
-        sizes = [_point_bytes(point) for point in points]
-        if self._bytes + sum(sizes) <= self._limits.request_bytes:
-            self._bytes += sum(sizes)
+        size = _points_bytes(points)
+        if self._bytes + size <= self._limits.request_bytes:
+            self._bytes += size
             return points
-        for index, size in enumerate(sizes):
+        for index, point in enumerate(points):
+            size = _points_bytes([point])
             if self._bytes + size > self._limits.request_bytes and (index or self):
                 return points[:index]
             self._bytes += size
@@ -279,24 +282,30 @@ def _pair_bytes(key: str, value: str) -> int:
     return _PAIR_BYTES + len(json.dumps(key)) + len(json.dumps(value))
 
 
-def _stretch(chunk: List[Located], start: int) -> int:
-    """Where the metric records of the same segment end that begin at `start`."""
-    segment = chunk[start][0].segment
-    for index in range(start + 1, len(chunk)):
-        position, record = chunk[index]
-        if record[0] != records.METRIC or position.segment != segment:
+def _stretch(found: List[List[Any]], start: int) -> int:
+    """Where the metric records end that begin at `start`."""
+    for index in range(start + 1, len(found)):
+        if found[index][0] != records.METRIC:
             return index
-    return len(chunk)
+    return len(found)
 
 
-def _point_bytes(point: Point) -> int:
-    key = point[0]
-    size = _POINT_BYTES + (len(key) if key.isascii() else 12 * len(key))
-    return size + _EXTRA_BYTES if len(point) > 4 else size
+def _points_bytes(points: List[Point]) -> int:
+    """What they take in a request at most."""
+    keys = "".join([point[0] for point in points])
+    size = _POINT_BYTES * len(points) + (len(keys) if keys.isascii() else 12 * len(keys))
+    return size + sum(_EXTRA_BYTES for point in points if len(point) > 4)
 
 
-def _model(point: Point) -> Tuple[Any, ...]:
-    return (json.dumps(point[4], sort_keys=True),) if len(point) > 4 else ()
+def _distinct(points: List[Point]) -> List[Point]:
+    """Two points that are the same in all count as one."""
+    try:
+        if len(set(map(tuple, points))) == len(points) and all(point[1] == point[1] for point in points):
+            return points
+    except TypeError:
+        # What MLflow 3 adds to a point is a dictionary.
+        pass
+    return list({(identity(point), *map(str, point[4:])): point for point in points}.values())
 
 
 def _part(items: List[Any], low: int, high: int) -> Tuple[List[Any], int, int]:

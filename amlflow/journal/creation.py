@@ -82,7 +82,7 @@ def _experiment(
         raise Stuck("gone", f"The workspace has no experiment {given!r}, and its name is not known.")
     experiment = _named(behind, name)
     if experiment is None:
-        insist(lambda unsure: _make(behind, name))
+        insist(lambda unsure: None if unsure and _named(behind, name) else _make(behind, name))
         experiment = _named(behind, name)
     if experiment is None or experiment.get("lifecycle_stage") == "deleted":
         raise Stuck("gone", f"Experiment {name!r} was deleted in the workspace; restore it, or rename the deleted one.")
@@ -114,13 +114,14 @@ def _named(behind: Behind, name: str) -> Optional[Dict[str, Any]]:
     return found["experiment"]  # type: ignore[no-any-return]
 
 
-def _make(behind: Behind, name: str) -> None:
+def _make(behind: Behind, name: str) -> Any:
     try:
-        behind.request("POST", f"{_API}/experiments/create", {"name": name}, retry=False)
+        return behind.request("POST", f"{_API}/experiments/create", {"name": name}, retry=False)
     except Refused as refused:
         # Another run made it meanwhile, or an attempt before this one did.
         if refused.code != "RESOURCE_ALREADY_EXISTS":
             raise
+        return None
 
 
 def _known_name(folder: RunFolder, experiment_id: str) -> str:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 import threading
+import time
+from bisect import bisect_right
 from typing import Any, Callable, Dict, Iterator, List, Optional, TypeVar
 
 from . import creation, records, requests_kept, segments
 from .aside import Aside
-from .batches import LONG_VALUES, Barrier, Batch, Limits, Located, steps
+from .batches import LONG_VALUES, Barrier, Batch, Chunk, Limits, steps
 from .errors import Refused, Unreachable
 from .folder import GENERAL, RunFolder
 from .held import conflicting, missing, read_run
@@ -27,6 +29,10 @@ from .stuck import Stopped, Stuck, stuck_by
 
 _API = "/api/2.0/mlflow"
 _TERMINAL = frozenset(("FINISHED", "FAILED", "KILLED"))
+# How long a request may be on its way that nobody waits for any more.
+_SETTLE_S = 1.0
+# The fewer records are in memory at once, the less the garbage collector has to look at.
+_READ_BYTES = 512 << 10
 _Answer = TypeVar("_Answer")
 
 
@@ -61,15 +67,24 @@ class Delivery:
 
     def deliver(self) -> bool:
         """Send all that is there. False where it has to wait for another run. Raises `Stuck`, `Unreachable` or `Stopped`."""
-        if self._ledger.sending is not None and not self._send_from(self._ledger.log, self._ledger.sending):
-            return False
+        if self._ledger.sending is not None:
+            self._settle()
+            if not self._send_from(self._ledger.log, self._ledger.sending):
+                return False
         return self._send_from(self._ledger.log, None)
+
+    def _settle(self) -> None:
+        """What the service was asked a moment ago, by a process that died since, it may still be doing: it is not yet to be seen
+        then."""
+        age_s = time.time() - self._ledger.written_s()
+        if 0 <= age_s < _SETTLE_S and self._stop.wait(_SETTLE_S - age_s):
+            raise Stopped
 
     def _send_from(self, start: Cursor, until: Optional[Cursor]) -> bool:
         """Send what lies between the cursors. With `until`, some of it may have arrived already."""
         reader = segments.Reader(self._folder.path, start)
         unsure = until is not None
-        for step in steps(_located(reader, until), start, self._limits):
+        for step in steps(_chunks(reader, until), start, self._limits):
             if self._stop.is_set():
                 raise Stopped
             if isinstance(step, Batch):
@@ -103,6 +118,11 @@ class Delivery:
     def _log(self, batch: Batch, look: bool) -> None:
         if look:
             batch = missing(self._behind, self._limits, self.run_id, self._real(batch), self._run())
+        # A workspace of this machine takes points as they are, without a request around them.
+        directly = getattr(self._behind, "log_points", None)
+        if directly is not None and batch.points and all(len(point) == 4 for point in batch.points):
+            directly(self.run_id, batch.points)
+            batch = batch.holding([], batch.params, batch.tags)
         if len(batch):
             self._behind.request("POST", f"{_API}/runs/log-batch", self._body(batch), retry=False)
 
@@ -168,12 +188,12 @@ class Delivery:
         }
 
     def _metric(self, point: List[Any]) -> Dict[str, Any]:
-        extra: Dict[str, Any] = self._identities.replaced(point[4])
+        extra: Dict[str, Any] = point[4]
         model_id = extra.get("model_id", "")
-        if model_id and self._folder.journal.model(point[4]["model_id"]) and not self._identities.is_mapped(model_id):
+        if model_id and self._folder.journal.model(model_id) and not self._identities.is_mapped(model_id):
             # A model that the workspace does not know cannot have metrics there.
             extra = {name: value for name, value in extra.items() if name != "model_id"}
-        return {**_plain(point), **extra}
+        return {**_plain(point), **self._identities.replaced(extra)}
 
     # ------------------------------------------------------------------ what stands alone
 
@@ -258,15 +278,17 @@ class Delivery:
             raise Unreachable(failure.reason, failure.maybe_applied, failure.status) from failure
 
 
-def _located(reader: segments.Reader, until: Optional[Cursor]) -> Iterator[List[Located]]:
+def _chunks(reader: segments.Reader, until: Optional[Cursor]) -> Iterator[Chunk]:
     while True:
-        lines = reader.read()
+        columns = reader.read_columns(_READ_BYTES)
         if until is not None:
-            lines = [line for line in lines if line[0].offset <= until.get(line[0].segment, 0)]
-        if not lines:
+            # The ends ascend.
+            counts = [bisect_right(ends, until.get(number, 0)) for number, ends, _ in columns]
+            columns = [(number, ends[:n], texts[:n]) for n, (number, ends, texts) in zip(counts, columns) if n]  # noqa: B905
+        if not columns:
             return
-        decoded = records.decode([payload for _, payload in lines])
-        yield [(position, record) for (position, _), record in zip(lines, decoded)]  # noqa: B905
+        for number, ends, payloads in columns:
+            yield number, ends, records.decode(payloads)
 
 
 def _plain(point: List[Any]) -> Dict[str, Any]:

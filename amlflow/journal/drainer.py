@@ -1,4 +1,7 @@
-"""Sends what the journals of a workspace hold: beside a program, or afterwards."""
+"""Sends what the journals of a workspace hold: beside a program, or afterwards.
+
+`python -m PACKAGE.drainer` does it in a process of its own; see `detached`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import random
 import threading
 import time
 from concurrent.futures import Future
-from typing import Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Set
+from typing import Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Set, Tuple
 
 from . import segments
 from .aside import Aside
@@ -19,12 +22,15 @@ from .errors import Refused, Unreachable
 from .folder import GENERAL, Journal, RunFolder
 from .identities import Identities
 from .ledger import Ledger, has_passed
+from .pending import Pending, pending
 from .rest import Behind
 from .retry import RetryPolicy
 from .segments import Cursor
 from .sinks import Opener
 from .stuck import Stopped, Stuck
 from .uploads import Uploads
+
+__all__ = ["Drainer", "Pending", "pending"]
 
 # How long to rest when nothing was to do, at least and at most; and before what failed is tried again.
 _BUSY_S, _IDLE_S = 0.05, 0.5
@@ -85,11 +91,13 @@ class Drainer:
         """Try to send all that is there; whether all of it was."""
         self._try_again()
         while True:
-            settled = self._settled()
+            before = self._progress()
             for work in self._round():
                 work.exception()
-            waiting = any(known.is_waiting for known in self._known.values())
-            if not (waiting and self._settled() != settled) and not self._due():
+            if any(known.is_waiting for known in self._known.values()) and self._progress() != before:
+                # The run that it waits for may have been made.
+                time.sleep(_BUSY_S)
+            elif not self._due():
                 return all(known.sizes is not None for known in self._known.values())
 
     def run(self, stop: threading.Event) -> None:
@@ -187,8 +195,8 @@ class Drainer:
             for run_id, known in self._known.items()
         )
 
-    def _settled(self) -> int:
-        return sum(known.sizes is not None for known in self._known.values())
+    def _progress(self) -> Tuple[int, int]:
+        return sum(known.sizes is not None for known in self._known.values()), len(self._journal.mapped_ids())
 
     def _try_again(self, run_ids: Optional[Iterable[str]] = None) -> None:
         for run_id in list(self._known) if run_ids is None else run_ids:
@@ -371,3 +379,9 @@ def _remove(folder: RunFolder) -> None:
 
 def _both(ledger: Ledger) -> Dict[int, int]:
     return {number: min(offset, ledger.files.get(number, 0)) for number, offset in ledger.log.items()}
+
+
+if __name__ == "__main__":
+    from .detached import main
+
+    main()

@@ -37,6 +37,10 @@ except ImportError:
 
 # The journal of what belongs to no run, such as traces and tags of experiments.
 GENERAL = "_general"
+# What is noted of the sending is filled up to a multiple of this, so that one note fits into the place of another.
+_NOTE_BYTES = 512
+# The run that a program stands in, for everything that it starts.
+RUN_VARIABLE = "AMLFLOW_RUN"
 
 
 class Journal:
@@ -47,7 +51,7 @@ class Journal:
 
     def begin(self, workspace: str) -> None:
         """Make the folder, and note what the workspace is called; only its owner may look into it."""
-        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._make()
         file = self.root / "workspace.json"
         if not file.exists():
             write_json(file, {"workspace": workspace})
@@ -58,14 +62,21 @@ class Journal:
     def run(self, run_id: str) -> RunFolder:
         return RunFolder(self, run_id)
 
+    def under(self, run_id: str) -> List[str]:
+        """The runs whose journals were begun by a program that stands in this one, and those in them."""
+        found = [run_id]
+        runs = [(run.id, (run.base() or {}).get("under", "")) for run in self.runs()]
+        for above in found:
+            found += [run for run, under in runs if under == above and run not in found]
+        return found[1:]
+
     def runs(self) -> List[RunFolder]:
         """The runs that have a journal, oldest first."""
         folder = self.root / "runs"
-        found = [RunFolder(self, entry.name) for entry in folder.iterdir() if entry.is_dir()] if folder.is_dir() else []
-        return sorted(
-            (run for run in found if not run.id.startswith(".")),
-            key=lambda run: ((run.base() or {}).get("begun_ms", 0), run.id),
-        )
+        # Names with a dot before them are of journals that are being removed.
+        names = [entry.name for entry in folder.iterdir() if entry.name[0] != "."] if folder.is_dir() else []
+        found = [RunFolder(self, name) for name in names]
+        return sorted(found, key=lambda run: ((run.base() or {}).get("begun_ms", 0), run.id))
 
     def real_id(self, local_id: str) -> str:
         """The workspace's own id for one that was given here; itself where there is none."""
@@ -107,8 +118,13 @@ class Journal:
         known = self.experiments()
         entry = {"experiment_id": experiment_id, "artifact_location": artifact_location}
         if known.get(name) != entry:
-            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._make()
             write_json(self.root / "experiments.json", {**known, name: entry})
+
+    def _make(self) -> None:
+        # `mode` is for the last folder alone, and the one above it is its owner's too.
+        for folder in (self.root.parent, self.root):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
 class RunFolder:
@@ -130,13 +146,15 @@ class RunFolder:
 
         `run`: the run as MLflow's REST API shows it ({"info", "data", …}), its artifact_uri the workspace's own;
         `fresh`: whether it had nothing logged then; `offline`: whether it was made here, unknown to the workspace;
-        `experiment`: the experiment's name, where the run is made at sync."""
+        Which run the writing program stands in is noted too."""
         if self.exists():
             return
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         with _exclusive(self.path / "begin.lock"):
             if not self.exists():
-                write_json(self.path / "run.json", {"begun_ms": time.time_ns() // 1_000_000, **base})
+                under = os.environ.get(RUN_VARIABLE, "")
+                begun = {"begun_ms": time.time_ns() // 1_000_000, "under": under if under != self.id else ""}
+                write_json(self.path / "run.json", {**begun, **base})
 
     def base(self) -> Optional[Dict[str, Any]]:
         return read_json(self.path / "run.json")
@@ -161,7 +179,16 @@ class RunFolder:
         }
 
     def note_sent(self, sent: Dict[str, Any]) -> None:
-        write_json(self.path / "sent.json", sent)
+        """Whole or not at all. On a full disk in the place of what was noted before: only sending makes room again."""
+        file, text = self.path / "sent.json", json.dumps(sent)
+        text = text.ljust(-(-len(text) // _NOTE_BYTES) * _NOTE_BYTES)
+        try:
+            write_text(file, text)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not file.exists() or file.stat().st_size < len(text):
+                raise
+            with open(file, "r+b", buffering=0) as note:
+                note.write(text.encode("ascii").ljust(file.stat().st_size))
 
     def pending_bytes(self) -> int:
         """What stands in the journal and has not been sent, files in the spool included."""
@@ -170,14 +197,17 @@ class RunFolder:
         return waiting if waiting else segments.pending_bytes(self.path, sent["files"])
 
     def problem(self) -> Optional[Dict[str, Any]]:
-        """{"reason", "since_ms", "kind"} while sending goes no further; `kind` is unreachable, not_allowed or gone."""
+        """{"reason", "since_ms", "last_ms", "kind"} while sending goes no further: since when, and when it was last tried; `kind`
+        is unreachable, not_allowed or gone."""
         return read_json(self.path / "problem.json")
 
     def note_problem(self, kind: str, reason: str) -> None:
         known = self.problem()
-        since = known["since_ms"] if known and known.get("kind") == kind else time.time_ns() // 1_000_000
+        now = time.time_ns() // 1_000_000
+        since = known["since_ms"] if known and known.get("kind") == kind else now
         if self.path.is_dir():
-            write_json(self.path / "problem.json", {"kind": kind, "reason": reason, "since_ms": since})
+            problem = {"kind": kind, "reason": reason, "since_ms": since, "last_ms": now}
+            write_json(self.path / "problem.json", problem)
 
     def clear_problem(self) -> None:
         with contextlib.suppress(FileNotFoundError):

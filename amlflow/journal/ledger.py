@@ -44,6 +44,13 @@ class Ledger:
         with self._lock:
             self._write()
 
+    def written_s(self) -> float:
+        """When it was last noted, as an epoch; 0 for never."""
+        try:
+            return (self._folder.path / "sent.json").stat().st_mtime
+        except OSError:
+            return 0.0
+
     def _write(self) -> None:
         noted: Dict[str, Any] = {"log": self.log, "files": self.files, "sending": self.sending}
         self._folder.note_sent(noted)

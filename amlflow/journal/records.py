@@ -36,27 +36,32 @@ def encode(record: Sequence[Any]) -> bytes:
     return b"\n%08x %b\n" % (_crc(payload), payload)
 
 
-def split(data: bytes, start: int) -> Tuple[List[Tuple[int, bytes]], int, int]:
-    """The whole records in `data`, which begins at the offset `start` of a segment: (offset after it, its JSON) of each; the
-    offset up to which lines are whole; and how many lines were torn."""
-    found: List[Tuple[int, bytes]] = []
+def split(data: bytes, start: int) -> Tuple[List[int], List[bytes], int, int]:
+    """The whole records in `data`, which begins at the offset `start` of a segment: the offsets after each, and the JSON of each;
+    the offset up to which lines are whole; and how many lines were torn."""
+    ends: List[int] = []
+    payloads: List[bytes] = []
     torn = 0
     whole = data.rfind(b"\n") + 1
-    position = start
-    for line in data[:whole].split(b"\n")[:-1]:
-        position += len(line) + 1
-        if not line:
+    leading = 1 if data[:1] == b"\n" else 0
+    position = start + leading
+    # Each record has a line break before and after it; only beside a torn one there are fewer.
+    for part in data[leading : whole - 1].split(b"\n\n") if whole > leading else ():
+        payload = part[9:]
+        if part[:8] == b"%08x" % _crc(payload) and b"\n" not in part[:9]:
+            position += len(part) + 2
+            ends.append(position - 1)
+            payloads.append(payload)
             continue
-        payload = line[9:]
-        try:
-            intact = int(line[:8], 16) == _crc(payload)
-        except ValueError:
-            intact = False
-        if intact:
-            found.append((position, payload))
-        else:
-            torn += 1
-    return found, start + whole, torn
+        for line in part.split(b"\n"):
+            position += len(line) + 1
+            if line and line[:8] == b"%08x" % _crc(line[9:]):
+                ends.append(position)
+                payloads.append(line[9:])
+            elif line:
+                torn += 1
+        position += 1
+    return ends, payloads, start + whole, torn
 
 
 def decode(payloads: Sequence[bytes]) -> List[List[Any]]:

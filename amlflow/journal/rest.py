@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Callable, Protocol, TypeVar
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
+from .connections import new_session
 from .credentials import Credentials, authorization
 from .errors import Refused, Unreachable
 from .retry import RETRYABLE_STATUS, RetryPolicy, Transient, parsed_retry_after, persist
@@ -24,7 +25,6 @@ from .retry import RETRYABLE_STATUS, RetryPolicy, Transient, parsed_retry_after,
 Headers = Callable[[], "Mapping[str, str]"]
 _Answer = TypeVar("_Answer")
 
-_POOL = 32
 _CONNECT_S = 5.0
 _CHUNK_BYTES = 1 << 20
 _REQUEST_IDS = ("x-ms-request-id", "x-request-id", "x-databricks-request-id")
@@ -230,7 +230,7 @@ class RestServer:
             return kept[1]
         with self._lock:
             if self._kept is None or self._kept[0] != os.getpid():
-                self._kept = (os.getpid(), _new_session())
+                self._kept = (os.getpid(), new_session())
             return self._kept[1]
 
 
@@ -246,18 +246,6 @@ def split_login(base_url: str) -> tuple[str, str, str]:
     user, _, password = login.partition(":")
     bare = urlunsplit((parts.scheme, host, parts.path, "", ""))
     return bare.rstrip("/"), unquote(user), unquote(password)
-
-
-def _new_session() -> Any:
-    import requests
-    from requests.adapters import HTTPAdapter
-
-    session = requests.Session()
-    session.headers["User-Agent"] = "amlflow"
-    adapter = HTTPAdapter(pool_connections=4, pool_maxsize=_POOL, max_retries=0)
-    session.mount("http://", adapter)
-    session.mount("https://", adapter)
-    return session
 
 
 def _transient(error: Exception) -> Transient:

@@ -142,6 +142,9 @@ class MlflowSink:
 class _CheckedReader(io.IOBase):
     """A file's bytes, and an error in the place of the last ones where the size or the checksum is wrong."""
 
+    # Without it requests does not look how long the file is, and sends it in chunks.
+    mode = "rb"
+
     def __init__(self, file: SpoolFile) -> None:
         self._file, self._source = file, file.path.open("rb")
         self._crc = self._read = 0

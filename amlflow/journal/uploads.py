@@ -220,7 +220,8 @@ class Uploads:
             self._append([spooled, size_before])
 
     def _append(self, line: List[Any]) -> None:
-        with self._lock, open(self._note, "a", encoding="utf-8") as note:
+        # On a full disk the worst is that a file is sent again; and that it is sent makes room.
+        with self._lock, contextlib.suppress(OSError), open(self._note, "a", encoding="utf-8") as note:
             note.write(json.dumps(line) + "\n")
 
     def _forget(self) -> None:

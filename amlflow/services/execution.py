@@ -12,9 +12,8 @@ from pathlib import Path
 
 from amlflow import paths, processes
 from amlflow.journal import shipping
-from amlflow.journal.folder import GENERAL
+from amlflow.journal.folder import RUN_VARIABLE
 from amlflow.services import model_check, recording
-from amlflow.services.references import RUN_VARIABLE
 from amlflow.workspaces.base import Run, RunStatus, Workspace
 
 LOG_FOLDER = "logs"
@@ -94,16 +93,8 @@ def execute(
             recorder.end(run.id, status, now_ms())
             asked = len(interrupts.received)
             # Whoever interrupts once more does not want to wait; what is left is sent by the next sync.
-            left = recorder.flush(runs=_own(recorder, run), stop=lambda: len(interrupts.received) > asked)
+            left = recorder.flush(runs=recorder.own(run.id), stop=lambda: len(interrupts.received) > asked)
     return Finished(recording.current(workspace, recorder.journal, run.id), ended, left, lost, missing)
-
-
-def _own(recorder: recording.Recorder, run: Run) -> list[str]:
-    """The run and what the program wrote besides: runs that began after it, and what belongs to no run."""
-    folders = recorder.journal.runs()
-    begun = next((folder.base() or {} for folder in folders if folder.id == run.id), {}).get("begun_ms", 0)
-    later = [folder.id for folder in folders if (folder.base() or {}).get("begun_ms", 0) >= begun]
-    return list(dict.fromkeys([run.id, *later, *([GENERAL] if recorder.journal.run(GENERAL).exists() else [])]))
 
 
 def child_environment(

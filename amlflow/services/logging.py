@@ -57,7 +57,8 @@ def _log(workspace: Workspace, run: str, write: Callable[[OpenRun, Router], None
         opened = recorder.open(found.id)
         refused = len(opened.folder.refused())
         try:
-            write(opened, Router(recorder.journal, None, offline=True))
+            with recorder.writing():
+                write(opened, Router(recorder.journal, None, offline=True))
         except Refused as error:
             raise UsageError(error.message) from error
         finally:

@@ -6,17 +6,18 @@ Everything that amlflow itself logs, and every program that it runs, writes this
 from __future__ import annotations
 
 import contextlib
+import errno
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from amlflow.errors import NotFound, Unavailable, UsageError
+from amlflow.errors import AmlflowError, NotFound, Unavailable, UsageError
 from amlflow.journal import attach, locations, records, spool
 from amlflow.journal.drainer import Drainer
 from amlflow.journal.errors import Refused
-from amlflow.journal.folder import Journal, RunFolder
+from amlflow.journal.folder import GENERAL, Journal, RunFolder
 from amlflow.journal.router import OpenRun, Router
 from amlflow.services.references import JOURNAL_FOLDER
 from amlflow.workspaces.base import Run, RunStatus, Workspace
@@ -80,11 +81,12 @@ class Recorder:
 
     def begin(self, new: NewRun) -> Run:
         """Make a run; where the workspace does not answer it is made here, and in the workspace at the next sync."""
-        self.journal.begin(self._workspace.reference)
         if not self._offline:
             try:
                 experiment = self._workspace.ensure_experiment(new.experiment)
-                self.journal.note_experiment(experiment.name, experiment.id, experiment.artifact_location)
+                with self.writing():
+                    self.journal.begin(self._workspace.reference)
+                    self.journal.note_experiment(experiment.name, experiment.id, experiment.artifact_location)
                 run = self._workspace.create_run(experiment.id, new.name, new.tags, new.params)
             except Unavailable as error:
                 self._offline = True
@@ -93,14 +95,31 @@ class Recorder:
                     "answers."
                 )
             else:
-                self.journal.run(run.id).begin({"run": to_rest(run), "fresh": True, "offline": False})
+                with self.writing():
+                    self.journal.run(run.id).begin({"run": to_rest(run), "fresh": True, "offline": False})
                 return run
-        return self._begin_offline(new)
+        with self.writing():
+            self.journal.begin(self._workspace.reference)
+            return self._begin_offline(new)
 
     def adopt(self, run: Run) -> None:
-        """Go on with a run that the workspace has."""
-        self.journal.begin(self._workspace.reference)
-        self.journal.run(run.id).begin({"run": to_rest(run), "fresh": False, "offline": False})
+        """Go on with a run that the workspace has. Raises `AmlflowError` where the journal cannot be written."""
+        with self.writing():
+            self.journal.begin(self._workspace.reference)
+            self.journal.run(run.id).begin({"run": to_rest(run), "fresh": False, "offline": False})
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Where the journal cannot be written, an `AmlflowError` says so."""
+        try:
+            yield
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            reason = f"the disk is full ({error.strerror})" if full else error.strerror or str(error)
+            raise AmlflowError(
+                f"The journal in {self.journal.root} cannot be written: {reason}.",
+                f"{'Free some space' if full else 'Check who owns the folder'}, or use another workspace with `-w local:PATH`.",
+            ) from error
 
     def open(self, run_id: str) -> OpenRun:
         return OpenRun(self.journal.run(run_id), self._options.durability)
@@ -108,7 +127,9 @@ class Recorder:
     def start(self) -> None:
         """Send what is written from now on, beside whatever writes it."""
         if not self._offline and self._drainer is None:
-            self._drainer = Drainer(self.journal, self._workspace.behind(), self._workspace.limits())
+            self._drainer = Drainer(
+                self.journal, self._workspace.behind(), self._workspace.limits(), openers=self._workspace.sinks()
+            )
             self._drainer.start()
 
     @contextlib.contextmanager
@@ -141,20 +162,22 @@ class Recorder:
             )
         target = self.open(run_id)
         try:
-            for source in [file] if file.is_file() else sorted(path for path in file.rglob("*") if path.is_file()):
-                below = source.name if file.is_file() else f"{file.name}/{source.relative_to(file).as_posix()}"
-                spool.keep(target.folder, target.append, source, f"{folder.strip('/')}/{below}".lstrip("/"))
+            with self.writing():
+                for source in [file] if file.is_file() else sorted(path for path in file.rglob("*") if path.is_file()):
+                    below = source.name if file.is_file() else f"{file.name}/{source.relative_to(file).as_posix()}"
+                    spool.keep(target.folder, target.append, source, f"{folder.strip('/')}/{below}".lstrip("/"))
         finally:
             target.writer.close()
 
     def end(self, run_id: str, status: RunStatus, end_time_ms: int) -> None:
         """A run that its own program has ended as FAILED or KILLED stays so when the program ends well."""
-        run = self.open(run_id)
-        known = run.view().info.get("status")
-        kept = known if status == "FINISHED" and known in ("FAILED", "KILLED") else status
-        run.append([records.UPDATED, {"status": kept, "end_time": end_time_ms}])
-        run.writer.flush()
-        run.writer.close()
+        with self.writing():
+            run = self.open(run_id)
+            known = run.view().info.get("status")
+            kept = known if status == "FINISHED" and known in ("FAILED", "KILLED") else status
+            run.append([records.UPDATED, {"status": kept, "end_time": end_time_ms}])
+            run.writer.flush()
+            run.writer.close()
 
     def flush(
         self,
@@ -167,8 +190,14 @@ class Recorder:
             self.start()
             assert self._drainer is not None
             wait_s = self._options.flush_timeout_s if timeout_s is None else timeout_s
-            self._drainer.flush(runs, wait_s, lambda: stop() or self._unreachable(runs))
+            begun_ms = time.time_ns() // 1_000_000
+            self._drainer.flush(runs, wait_s, lambda: stop() or self._unreachable(runs, begun_ms))
         return self.left(runs)
+
+    def own(self, run_id: str) -> list[str]:
+        """The run, and what the program in it wrote besides."""
+        general = [GENERAL] if self.journal.run(GENERAL).exists() else []
+        return [run_id, *self.journal.under(run_id), *general]
 
     def left(self, runs: Sequence[str] | None = None) -> Left:
         folders = self.journal.runs() if runs is None else [self.journal.run(run_id) for run_id in runs]
@@ -179,12 +208,14 @@ class Recorder:
         refused = [item["reason"] for folder, _ in waiting for item in folder.refused()]
         return Left(size, (reasons or [default])[0] if size else "", refused)
 
-    def _unreachable(self, runs: Sequence[str] | None) -> bool:
-        """Whether nothing of what waits has been sent for a while: its workspace does not answer."""
+    def _unreachable(self, runs: Sequence[str] | None, begun_ms: int) -> bool:
+        """Whether nothing of what waits could be sent for a while, though it was tried: its workspace does not answer."""
         folders = self.journal.runs() if runs is None else [self.journal.run(run_id) for run_id in runs]
         problems = [folder.problem() for folder in folders if folder.pending_bytes()]
         now = time.time_ns() // 1_000_000
-        return bool(problems) and all(problem and now - problem["since_ms"] > _PATIENCE_MS for problem in problems)
+        if any(problem is None or problem.get("last_ms", 0) < begun_ms for problem in problems):
+            return False
+        return bool(problems) and now - begun_ms > _PATIENCE_MS
 
     def _begin_offline(self, new: NewRun) -> Run:
         router = Router(self.journal, None, offline=True)

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amlflow.errors import NotFound, UsageError
-from amlflow.journal.folder import Journal
+from amlflow.journal.folder import RUN_VARIABLE, Journal
 from amlflow.workspaces.base import LoggedModel, ModelVersion, Run, RunQuery, Workspace
 
-RUN_VARIABLE = "AMLFLOW_RUN"
 # The folder of a workspace's state that holds what has not been sent to it yet.
 JOURNAL_FOLDER = "journal"
 _RUN_ID = re.compile(r"[0-9a-f]{32}")

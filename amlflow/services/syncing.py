@@ -19,6 +19,8 @@ from amlflow.config import Config
 from amlflow.errors import AmlflowError
 from amlflow.journal.drainer import Drainer
 from amlflow.journal.folder import Journal
+from amlflow.journal.pending import pending
+from amlflow.locks import locked
 from amlflow.services import recording
 from amlflow.services.references import JOURNAL_FOLDER
 from amlflow.workspaces import resolve
@@ -30,12 +32,13 @@ _LINGER_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A run whose journal holds something that its workspace has not. `reason` is why, `since_ms` since when; `refused` counts
-    the writes that the workspace refused for good."""
+    """A run whose journal holds something that its workspace has not: how many records and bytes, since when and why. `refused`
+    counts the writes that the workspace refused for good."""
 
     run_id: str
     name: str
     workspace: str
+    records: int
     size_bytes: int
     since_ms: int
     reason: str
@@ -56,7 +59,20 @@ def status(workspace: Workspace, everywhere: bool) -> list[Waiting]:
     """Oldest first."""
     found = []
     for journal in _journals(workspace, everywhere):
-        found += _waiting(journal)
+        found += [
+            Waiting(
+                item.run_id,
+                item.name,
+                journal.workspace(),
+                item.records,
+                item.size_bytes,
+                item.since_ms,
+                item.reason
+                or ("not sent yet" if item.size_bytes else "refused by the workspace, and kept with the run"),
+                item.refused,
+            )
+            for item in pending(journal)
+        ]
     return sorted(found, key=lambda item: item.since_ms)
 
 
@@ -91,7 +107,7 @@ def watch(workspace: Workspace, report: Callable[[str], None]) -> None:
     with _draining(journal, workspace):
         said: dict[str, str] = {}
         while True:
-            for item in _waiting(journal):
+            for item in pending(journal):
                 if item.reason and said.get(item.run_id) != item.reason:
                     said[item.run_id] = item.reason
                     report(f"{item.name or item.run_id}: {item.reason}")
@@ -103,28 +119,16 @@ def serve(reference: str, pid: int) -> None:
     workspace = resolve.open_workspace(resolve.resolve(reference, Config()))
     journal = recording.journal_of(workspace)
     began = processes.started(pid)
-    with _draining(journal, workspace) as drainer:
+    # Of the processes of a program one sends, and the next one when that has ended.
+    with locked(journal.root / "sending.lock"), _draining(journal, workspace) as drainer:
         while processes.started(pid) == began and began:
             time.sleep(_WATCH_S)
         drainer.flush(None, _LINGER_S)
 
 
-def _waiting(journal: Journal) -> list[Waiting]:
-    found = []
-    for folder in journal.runs():
-        size, refused = folder.pending_bytes(), len(folder.refused())
-        if size or refused:
-            base, problem = folder.base() or {}, folder.problem() or {}
-            name = base.get("run", {}).get("info", {}).get("run_name", "")
-            since = problem.get("since_ms") or base.get("begun_ms", 0)
-            reason = problem.get("reason", "") if size else "refused by the workspace, and kept with the run"
-            found.append(Waiting(folder.id, name, journal.workspace(), size, since, reason or "not sent yet", refused))
-    return found
-
-
 @contextlib.contextmanager
 def _draining(journal: Journal, workspace: Workspace) -> Iterator[Drainer]:
-    drainer = Drainer(journal, workspace.behind(), workspace.limits())
+    drainer = Drainer(journal, workspace.behind(), workspace.limits(), openers=workspace.sinks())
     drainer.start()
     try:
         yield drainer

@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 
 from amlflow.journal.batches import Limits
 from amlflow.journal.rest import Behind
+from amlflow.journal.sinks import Opener
 
 RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
 Lifecycle = Literal["active", "deleted"]
@@ -160,6 +161,10 @@ class Workspace(Protocol):
 
     def limits(self) -> Limits:
         """How much the journal may send at once."""
+        ...
+
+    def sinks(self) -> Mapping[str, Opener]:
+        """Where the journal sends artifacts, by the scheme of their address; for the rest it finds the way itself."""
         ...
 
     def login(self) -> Mapping[str, str]:

@@ -51,7 +51,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory, shared_cache: Path) -> Pat
     try:
         workspace = LocalWorkspace(root)
         wine = workspace.ensure_experiment("wine")
-        env = {**os.environ, **workspace.child_environment(), "MLFLOW_EXPERIMENT_ID": wine.id}
+        env = {
+            **os.environ,
+            "MLFLOW_TRACKING_URI": workspace.tracking_uri,
+            "MLFLOW_REGISTRY_URI": workspace.tracking_uri,
+            "_MLFLOW_SERVER_ARTIFACT_ROOT": str(workspace.artifact_root),
+            "MLFLOW_EXPERIMENT_ID": wine.id,
+        }
         subprocess.run([sys.executable, "-c", TRAIN], check=True, env=env, cwd=root, capture_output=True)
     finally:
         os.environ.clear()

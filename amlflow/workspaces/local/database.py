@@ -164,17 +164,26 @@ def _template(report: Callable[[str], None]) -> Path:
     return template
 
 
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def _open_for_reading(file: Path) -> sqlite3.Connection:
     uri = file.absolute().as_uri()
     connection = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=_TIMEOUT_S, isolation_level=None)
     try:
         connection.execute("SELECT 1 FROM sqlite_master").fetchone()
         return connection
-    except sqlite3.OperationalError:
+    except sqlite3.OperationalError as error:
         connection.close()
-        if not file.exists() or os.access(file.parent, os.W_OK):
+        no_room = "disk" in str(error) and not _size(file.with_name(f"{file.name}-wal"))
+        if not file.exists() or (os.access(file.parent, os.W_OK) and not no_room):
             raise
-    # In a folder that may not be written to, SQLite cannot make the shared memory that a write-ahead log needs.
+    # In a folder that may not be written to, or on a full disk, SQLite cannot make the shared memory that a write-ahead log
+    # needs. Without anything in the log the file is complete.
     return sqlite3.connect(f"{uri}?immutable=1", uri=True, isolation_level=None)
 
 

@@ -111,9 +111,14 @@ def create_run(
     return run_id
 
 
+def is_id(text: str) -> bool:
+    """Whether it could be one of MLflow's ids, which are names of folders too."""
+    return _ID.fullmatch(text) is not None
+
+
 def check_id(db: sqlite3.Connection, wanted: str, table: str, column: str) -> None:
-    """Raises `UsageError` for an id that is taken, or that could not be the name of a folder and one of MLflow's ids."""
-    if not _ID.fullmatch(wanted):
+    """Raises `UsageError` for an id that is taken, or that cannot be one."""
+    if not is_id(wanted):
         raise UsageError(f"{wanted[:60]!r} cannot be an id: one has 1 to 36 letters a-z, digits, '-' and '_'.")
     if db.execute(f"SELECT 1 FROM {table} WHERE {column} = ?", (wanted,)).fetchone():
         raise UsageError(f"The id {wanted!r} is taken.")

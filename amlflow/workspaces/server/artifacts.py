@@ -195,6 +195,8 @@ class Artifacts:
             raise self._client.refused(error) from error
         except Unreachable as error:
             raise unavailable(error) from error
+        except OSError as error:
+            raise AmlflowError(f"{file} cannot be read: {error.strerror or error}.") from error
 
     def _download(self, path: str, destination: Path, below: str) -> Path:
         target = local.contained(destination, below)
@@ -233,8 +235,8 @@ def _leads_out(path: str) -> AmlflowError:
 
 def _entry(item: dict[str, object], path: str) -> Artifact:
     is_dir = bool(item.get("is_dir"))
-    size = item.get("file_size")
-    return Artifact(path, is_dir, None if is_dir or size is None else int(str(size)))
+    # MLflow leaves a size of 0 out of its answers.
+    return Artifact(path, is_dir, None if is_dir else int(str(item.get("file_size") or 0)))
 
 
 def _files(file: Path) -> list[tuple[Path, str]]:
@@ -255,7 +257,7 @@ def _joined(root: str, path: str) -> str:
 
 
 def _is_copy(folder: Path, files: list[Artifact]) -> bool:
-    """Whether the folder holds these files, of these sizes, and no others. An unknown size is never the same."""
+    """Whether the folder holds these files, of these sizes, and no others."""
     held = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
     return held == {file.path: file.size_bytes for file in files}
 

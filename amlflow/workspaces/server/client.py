@@ -116,7 +116,7 @@ class Client:
             return NotAllowed(f"{self.shown} cannot be asked: {said}", "Look at the MLFLOW_TRACKING_* variables.")
         if error.code in ("NOT_MLFLOW", "INVALID_URL"):
             return UsageError(said, "Give a tracking server's address: `-w http://HOST:PORT`.")
-        if error.code == NO_ROUTE:
+        if error.lacks_route:
             return NotSupported(
                 f"{self.shown} does not know this request of MLflow's API: {said}",
                 "Check that this is a tracking server's address; if it is, its MLflow is too old for this.",

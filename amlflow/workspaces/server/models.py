@@ -8,7 +8,7 @@ from typing import Any
 from amlflow.errors import NotFound, NotSupported
 from amlflow.journal.errors import Refused
 from amlflow.workspaces.base import LoggedModel, ModelVersion, RegisteredModel
-from amlflow.workspaces.server.client import NO_ROUTE, NOT_THERE, TAKEN, Client, named, pairs, quoted
+from amlflow.workspaces.server.client import NOT_THERE, TAKEN, Client, named, pairs, quoted
 
 _READY = ("LOGGED_MODEL_READY", "READY")
 _LOGGED_PAGE = 50
@@ -133,7 +133,7 @@ class Models:
                 _LOGGED_PAGE,
             )
         except Refused as error:
-            if error.code == NO_ROUTE or error.status in (404, 501):
+            if error.lacks_route:
                 return []
             raise self._client.refused(error) from error
         models = [
@@ -154,7 +154,7 @@ class Models:
         try:
             answer = self._client.ask("GET", f"logged-models/{model_id}")
         except Refused as error:
-            if error.code in (NOT_THERE, NO_ROUTE):
+            if error.code == NOT_THERE or error.lacks_route:
                 raise NotFound(f"There is no logged model {model_id!r}.") from error
             raise self._client.refused(error) from error
         return str(answer["model"]["info"]["artifact_uri"])
@@ -181,7 +181,7 @@ class Models:
         try:
             self._client.ask(method, "registered-models/alias", body)
         except Refused as error:
-            if error.code == NO_ROUTE:
+            if error.lacks_route:
                 raise NotSupported(
                     f"{self._client.shown} has no aliases of models: MLflow has them since 2.3.",
                     f"Name versions by their number, such as {body['name']}:{body.get('version', '1')}.",

@@ -72,7 +72,12 @@ def made(tmp_path_factory: pytest.TempPathFactory, shared_cache: Path) -> Path:
             del os.environ["AMLFLOW_CACHE_DIR"]
         else:
             os.environ["AMLFLOW_CACHE_DIR"] = before
-    env = {**os.environ, **workspace.child_environment()}
+    env = {
+        **os.environ,
+        "MLFLOW_TRACKING_URI": workspace.tracking_uri,
+        "MLFLOW_REGISTRY_URI": workspace.tracking_uri,
+        "_MLFLOW_SERVER_ARTIFACT_ROOT": str(workspace.artifact_root),
+    }
     subprocess.run([sys.executable, "-c", PROGRAM], env=env, check=True, cwd=root)
     return root
 

@@ -9,10 +9,13 @@ import logging
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import unquote, urlencode, urlsplit
 
 from amlflow.journal.errors import Refused
+from amlflow.workspaces.local import database
 
 if TYPE_CHECKING:
     import asyncio
@@ -26,8 +29,8 @@ _app: Any = None
 class Application:
     """MLflow's application over one database. Safe in many threads, which wait for each other."""
 
-    def __init__(self, uri: str, artifact_root: str) -> None:
-        self._uri, self._artifact_root = uri, artifact_root
+    def __init__(self, file: Path, artifact_root: Path) -> None:
+        self._file, self._uri, self._artifact_root = file, f"sqlite:///{file}", str(artifact_root)
         self._stores: tuple[Any, Any] | None = None
 
     def request(self, method: str, path: str, body: Mapping[str, Any], reason: str = "") -> dict[str, Any]:
@@ -37,7 +40,7 @@ class Application:
             given = {name: _query(value) for name, value in body.items() if value is not None}
             target = f"{path}?{urlencode(given, doseq=True)}" if given else path
         else:
-            payload = json.dumps(dict(body)).encode()
+            payload = json.dumps(_finite(dict(body))).encode()
         try:
             status, _, content = self.raw(method, target, {"content-type": "application/json"}, payload)
         except Refused as error:
@@ -82,20 +85,19 @@ class Application:
 
     def _opened(self) -> tuple[Any, Any]:
         if self._stores is None:
-            from mlflow.exceptions import MlflowException
+            from mlflow.store.db.utils import _get_latest_schema_revision
             from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Registry
             from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as Tracking
 
-            try:
-                self._stores = Tracking(self._uri, self._artifact_root), Registry(self._uri)
-            except MlflowException as error:
-                text = " ".join(str(error).split())
-                if "out-of-date database schema" in text:
-                    text = (
-                        "The workspace's database was made by an older MLflow than the one installed: upgrade it with "
-                        "`mlflow db upgrade URI` (make a copy first; `amlflow workspace show` prints the URI)."
-                    )
-                raise Refused(501, "NOT_IMPLEMENTED", text) from error
+            # MLflow would migrate it as soon as it opens it, and lock out the programs with the MLflow that made it.
+            if database.schema(self._file) != _get_latest_schema_revision():
+                raise Refused(
+                    501,
+                    "NOT_IMPLEMENTED",
+                    f"The workspace's database was made by another MLflow than the {version('mlflow')} installed: upgrade it "
+                    f"with `mlflow db upgrade {self._uri}` (make a copy first).",
+                )
+            self._stores = Tracking(self._uri, self._artifact_root), Registry(self._uri)
         return self._stores
 
 
@@ -136,7 +138,7 @@ async def _exchange(
         "http_version": "1.1",
         "method": method,
         "scheme": "http",
-        "path": url.path,
+        "path": unquote(url.path),
         "raw_path": url.path.encode(),
         "query_string": url.query.encode(),
         "root_path": "",
@@ -173,6 +175,15 @@ async def _exchange(
     await app(scope, receive, send)
     answered.set()
     return status, given, b"".join(parts)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity; MLflow reads them as text."""
+    if isinstance(value, float) and value - value != 0:
+        return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _query(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from urllib.parse import unquote
 
 from amlflow.workspaces.local.rest import experiments, files, logging, models, registered, runs, versions
 from amlflow.workspaces.local.rest.call import Handler, Route
@@ -97,7 +98,7 @@ class Table:
         ]
 
     def find(self, method: str, path: str) -> tuple[Route, Mapping[str, str]] | None:
-        """The route of a path such as `/api/2.0/mlflow/runs/get`, and the values of its places; None for another."""
+        """The route of a quoted path such as `/api/2.0/mlflow/runs/get`, and the values of its places; None for another."""
         prefix = _PREFIX.match(path)
         if prefix is None:
             return None
@@ -108,5 +109,5 @@ class Table:
         for pattern, placed in self._placed:
             match = pattern.fullmatch(key)
             if match:
-                return placed, match.groupdict()
+                return placed, {name: unquote(value) for name, value in match.groupdict().items()}
         return None

@@ -28,6 +28,8 @@ def create(db: sqlite3.Connection, call: Call) -> dict[str, Any]:
         raise Unusual("The run has two names.")
     if wanted and db.execute("SELECT 1 FROM runs WHERE run_uuid = ?", (wanted,)).fetchone():
         raise Refused(400, "RESOURCE_ALREADY_EXISTS", f"Run with id={wanted} already exists.")
+    if wanted and not writes.is_id(wanted):
+        raise fields.invalid(f"{wanted[:60]!r} cannot be an id.")
     try:
         run_id = writes.create_run(
             db,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from amlflow.errors import AmlflowError
 from amlflow.journal.errors import Refused, Unreachable
@@ -47,7 +47,7 @@ class LocalRest:
         self.workspace, self.limits = workspace, limits
         self._table, self._lock = Table(routes), threading.Lock()
         self._base: _Base | None = None
-        self._application = Application(workspace.tracking_uri, str(workspace.artifact_root))
+        self._application = Application(workspace.file, workspace.artifact_root)
 
     def request(
         self,
@@ -80,7 +80,7 @@ class LocalRest:
             given = _body(method, url.query, headers, body) if found else None
             if given is not None:
                 try:
-                    answer = self._direct(method, unquote(url.path), given)
+                    answer = self._direct(method, url.path, given)
                 except Unusual:
                     answer = None
                 if answer is not None:
