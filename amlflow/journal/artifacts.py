@@ -21,6 +21,7 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 
 from . import spool
 from .errors import Refused, Unreachable
+from .folder import GENERAL
 from .locations import Place, is_local
 from .router import Router
 
@@ -82,9 +83,10 @@ class SpoolRepository(ArtifactRepository):  # type: ignore[misc]
         return self._router.general(self._place.run_id).folder
 
     def _spooled(self) -> Dict[str, Tuple[str, int]]:
-        if not self._place.run_id and not self._place.of_run:
-            return self._router.general().view().placed.get(self._place.real, {})
-        run = self._router.general(self._place.run_id).view()
+        folder = self._router.journal.run(self._place.run_id or GENERAL)
+        if not folder.exists():
+            return {}
+        run = self._router.open(folder.id).view()
         return run.files if self._place.of_run else run.placed.get(self._place.real, {})
 
     def _path(self, path: str) -> str:

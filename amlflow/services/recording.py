@@ -23,6 +23,8 @@ from amlflow.services.references import JOURNAL_FOLDER
 from amlflow.workspaces.base import Run, RunStatus, Workspace
 
 FLUSH_TIMEOUT_S = 60.0
+# A workspace that does not answer within this time is taken for away, and the run is made here.
+ANSWER_S = 2.0
 # A service that restarts is back within seconds; one that stays away longer is not waited for at a program's end.
 _PATIENCE_MS = 10_000
 
@@ -83,6 +85,8 @@ class Recorder:
         """Make a run; where the workspace does not answer it is made here, and in the workspace at the next sync."""
         if not self._offline:
             try:
+                if reason := self._workspace.away(ANSWER_S):
+                    raise Unavailable(f"{reason}.")
                 experiment = self._workspace.ensure_experiment(new.experiment)
                 with self.writing():
                     self.journal.begin(self._workspace.reference)
