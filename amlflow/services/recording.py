@@ -207,7 +207,9 @@ class Recorder:
         folders = self.journal.runs() if runs is None else [self.journal.run(run_id) for run_id in runs]
         waiting = [(folder, folder.pending_bytes()) for folder in folders if folder.path.is_dir()]
         reasons = [problem["reason"] for folder, size in waiting if size and (problem := folder.problem())]
-        default = "it works offline" if self._offline else "the workspace has not taken it yet"
+        default = "the workspace did not answer" if self._offline else "the workspace has not taken it yet"
+        if self._options.offline:
+            default = "--offline keeps them here"
         size = sum(size for _, size in waiting)
         refused = [item["reason"] for folder, _ in waiting for item in folder.refused()]
         return Left(size, (reasons or [default])[0] if size else "", refused)
