@@ -52,3 +52,10 @@ def sources() -> Path:
 def database_templates() -> Path:
     """Empty MLflow databases, one a version of mlflow: copying one is 100 times faster than MLflow's migrations."""
     return cache() / "databases"
+
+
+def azure() -> Path:
+    """What amlflow remembers of Azure: access tokens and descriptions of clouds. The folder is the owner's alone."""
+    folder = home() / "azure"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder

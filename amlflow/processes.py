@@ -65,6 +65,10 @@ class Interrupts:
     def detach(self) -> None:
         self._child = None
 
+    def stop(self, number: int) -> None:
+        """What a signal from outside does, asked for by another thread. The second time nothing is left."""
+        self._on_signal(number, None)
+
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self.received.append(number)
         # Handlers run between bytecodes of the main thread: a second wait for the child here could deadlock with

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from amlflow.cli.framework import Entry, LazyGroup, global_options
+from amlflow.cli.framework import GLOBAL_NAMES, Entry, LazyGroup, global_options
 from amlflow.cli.state import State
 
 VERBS = "Verbs"
@@ -25,6 +25,11 @@ ENTRIES = (
     Entry("model", "List, show, alias, download and delete registered models.", NOUNS, "amlflow.cli.model"),
     Entry("endpoint", "List, show, call, follow and delete web services.", NOUNS, "amlflow.cli.endpoint"),
     Entry("workspace", "Which workspace is used, and why; make and choose others.", NOUNS, "amlflow.cli.workspace"),
+    Entry("emulator", "An Azure ML workspace on this machine, for tests and trials.", NOUNS, "amlflow.cli.emulator"),
+    Entry("compute", "List, show, create, start, stop and delete computes.", NOUNS, "amlflow.cli.compute"),
+    Entry("datastore", "List datastores; list, upload and download their files.", NOUNS, "amlflow.cli.datastore"),
+    Entry("doctor", "What is wrong with this set-up, and the mend.", NOUNS, "amlflow.cli.doctor"),
+    Entry("ui", "The page of a workspace, run or job in MLflow's UI or the studio.", NOUNS, "amlflow.cli.ui"),
     Entry("demo", "Run the shipped example end to end.", NOUNS, "amlflow.cli.demo"),
 )
 
@@ -37,9 +42,7 @@ class Root(LazyGroup):
         self.params = [*self.params, *global_options()]
 
     def invoke(self, ctx: Any) -> Any:
-        globals_given = {name: ctx.params.pop(name, None) for name in ("workspace_option", "output_format", "query")}
-        flags = {name: ctx.params.pop(name, None) for name in ("quiet", "verbose")}
-        State.of(ctx).update({**globals_given, **flags})
+        State.of(ctx).update({name: ctx.params.pop(name, None) for name in GLOBAL_NAMES})
         return super().invoke(ctx)
 
 

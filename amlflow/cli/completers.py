@@ -53,8 +53,27 @@ def complete_run(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def complete_job(ctx: typer.Context, incomplete: str) -> list[str]:
     def names() -> Iterable[str]:
-        folder = _workspace(ctx).state_folder() / "jobs"
-        return ["last", *sorted(entry.name for entry in folder.iterdir() if (entry / "job.json").exists())]
+        from amlflow.services import job_control
+
+        return ["last", *job_control.names(_workspace(ctx), _MOST)]
+
+    return _quietly(names, incomplete)
+
+
+def complete_compute(ctx: typer.Context, incomplete: str) -> list[str]:
+    def names() -> Iterable[str]:
+        from amlflow.workspaces import abilities
+
+        return [compute.name for compute in abilities.computes(_workspace(ctx)).list()]
+
+    return _quietly(names, incomplete)
+
+
+def complete_datastore(ctx: typer.Context, incomplete: str) -> list[str]:
+    def names() -> Iterable[str]:
+        from amlflow.workspaces import abilities
+
+        return [datastore.name for datastore in abilities.datastores(_workspace(ctx)).list()]
 
     return _quietly(names, incomplete)
 

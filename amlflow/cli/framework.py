@@ -18,7 +18,8 @@ from amlflow.cli.state import State
 from amlflow.config import OUTPUT_FORMATS
 from amlflow.errors import UsageError, nearest
 
-GLOBAL_NAMES = ("workspace_option", "output_format", "query", "quiet", "verbose")
+GLOBAL_NAMES = ("workspace_option", "output_format", "query", "auth", "quiet", "verbose")
+AUTH_WAYS = ("sp", "oidc", "mi", "cli", "browser", "device")
 _GLOBAL_PANEL = "Global options"
 
 
@@ -159,7 +160,7 @@ def verb() -> typer.Typer:
 
 
 def global_options() -> list[Any]:
-    """-w, -o, --query, -q and -v as parameters; new objects each time, because Typer keeps state in them."""
+    """-w, -o, --query, --auth, -q and -v as parameters; new objects each time, because Typer keeps state in them."""
     # Typer builds parameters from a function's signature alone: that is its public way, the same in every version.
     app = typer.Typer(add_completion=False)
     app.command()(_global_signature)
@@ -171,6 +172,14 @@ def _check_format(value: str) -> str:
         near = nearest(value, OUTPUT_FORMATS)
         hint = f" Did you mean {near}?" if near else ""
         raise UsageError(f"There is no output format {value!r}.{hint}", f"It is one of {', '.join(OUTPUT_FORMATS)}.")
+    return value
+
+
+def _check_auth(value: str) -> str:
+    if value and value not in AUTH_WAYS:
+        near = nearest(value, AUTH_WAYS)
+        hint = f" Did you mean {near}?" if near else ""
+        raise UsageError(f"There is no way {value!r} to sign in.{hint}", f"It is one of {', '.join(AUTH_WAYS)}.")
     return value
 
 
@@ -208,6 +217,18 @@ def _global_signature(
             help="Keep only this part of the result.",
             show_default=False,
             rich_help_panel=_GLOBAL_PANEL,
+        ),
+    ] = "",
+    auth: Annotated[
+        str,
+        typer.Option(
+            "--auth",
+            metavar="|".join(AUTH_WAYS),
+            help="The one way to sign in to Azure; by default the first that works.",
+            show_default=False,
+            rich_help_panel=_GLOBAL_PANEL,
+            callback=_check_auth,
+            autocompletion=lambda: list(AUTH_WAYS),
         ),
     ] = "",
     quiet: Annotated[

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from amlflow.cli import recording_options
-from amlflow.cli.completers import complete_experiment
+from amlflow.cli.completers import complete_compute, complete_experiment
 from amlflow.cli.framework import Command, verb
 from amlflow.cli.recording_options import (
     DurabilityOption,
@@ -19,6 +20,7 @@ from amlflow.cli.recording_options import (
 from amlflow.cli.state import State
 
 app = verb()
+_ON_COMPUTE = "On a compute"
 
 
 @app.command("run-project", cls=Command)
@@ -49,7 +51,101 @@ def run_project(
     system_metrics: Annotated[
         bool, typer.Option("--system-metrics", help="Log CPU, memory, disk and network use.")
     ] = False,
-    compute: Annotated[str, typer.Option("--compute", help="An Azure ML compute to run on, instead of here.")] = "",
+    compute: Annotated[
+        str,
+        typer.Option(
+            "--compute",
+            help="Run as a job on this compute of an Azure ML workspace, or `serverless`.",
+            autocompletion=complete_compute,
+        ),
+    ] = "",
+    input: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            metavar="NAME=[TYPE:]PATH",
+            help="Data for the job: a path of this machine, which is uploaded, or a URI.",
+            rich_help_panel=_ON_COMPUTE,
+        ),
+    ] = None,
+    result: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--result",
+            metavar="NAME=TYPE[:URI]",
+            help="A named output: a path that the job writes to.",
+            rich_help_panel=_ON_COMPUTE,
+        ),
+    ] = None,
+    environment: Annotated[
+        str,
+        typer.Option(
+            "--environment",
+            metavar="NAME:VERSION",
+            help="One of the workspace's, or image:REF; the project's files decide by default.",
+            rich_help_panel=_ON_COMPUTE,
+        ),
+    ] = "",
+    instances: Annotated[int, typer.Option("--instances", min=1, help="Nodes.", rich_help_panel=_ON_COMPUTE)] = 1,
+    distribution: Annotated[
+        str,
+        typer.Option(
+            "--distribution",
+            help="pytorch, mpi, tensorflow or ray.",
+            autocompletion=lambda: ["pytorch", "mpi", "tensorflow", "ray"],
+            rich_help_panel=_ON_COMPUTE,
+        ),
+    ] = "",
+    processes: Annotated[
+        int, typer.Option("--processes", min=0, help="Processes on each node.", rich_help_panel=_ON_COMPUTE)
+    ] = 0,
+    size: Annotated[
+        str, typer.Option("--size", help="The machine of --compute serverless.", rich_help_panel=_ON_COMPUTE)
+    ] = "",
+    tier: Annotated[
+        str,
+        typer.Option(
+            "--tier",
+            help="dedicated or spot.",
+            autocompletion=lambda: ["dedicated", "spot"],
+            rich_help_panel=_ON_COMPUTE,
+        ),
+    ] = "",
+    shm_size: Annotated[str, typer.Option("--shm-size", help="Shared memory: 8g.", rich_help_panel=_ON_COMPUTE)] = "",
+    docker_args: Annotated[
+        str, typer.Option("--docker-args", help="More arguments of the container.", rich_help_panel=_ON_COMPUTE)
+    ] = "",
+    timeout: Annotated[
+        str,
+        typer.Option("--timeout", help="End the job after this time: 3600, 90m, 2h.", rich_help_panel=_ON_COMPUTE),
+    ] = "",
+    identity: Annotated[
+        str,
+        typer.Option(
+            "--identity",
+            help="Who the job is to Azure: token, managed or user.",
+            autocompletion=lambda: ["token", "managed", "user"],
+            rich_help_panel=_ON_COMPUTE,
+        ),
+    ] = "",
+    code_limit: Annotated[
+        int,
+        typer.Option(
+            "--code-limit", min=1, metavar="MB", help="Refuse to send more code.", rich_help_panel=_ON_COMPUTE
+        ),
+    ] = 300,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            "--export",
+            help="Write the job as a file for `az ml job create`, and send nothing.",
+            rich_help_panel=_ON_COMPUTE,
+        ),
+    ] = None,
+    cancel_on_interrupt: Annotated[
+        bool,
+        typer.Option("--cancel-on-interrupt", help="Ctrl-C ends the job, too.", rich_help_panel=_ON_COMPUTE),
+    ] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Return at once; `amlflow job logs -f` follows it.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be run, and run nothing.")] = False,
     offline: OfflineOption = False,
@@ -63,16 +159,10 @@ def run_project(
     Example: amlflow run-project ./proj -P alpha=0.1 -e wine
     """
     from amlflow.cli import progress
-    from amlflow.errors import NotSupported
     from amlflow.services import jobs, projects
     from amlflow.services.tracking import pairs
 
     state = State.of(ctx)
-    if compute:
-        raise NotSupported(
-            f"--compute {compute} needs an Azure ML workspace, which this version of amlflow does not yet talk to.",
-            "Leave it out to run the project here.",
-        )
     request = projects.ProjectRequest(
         project,
         entry_point,
@@ -86,6 +176,27 @@ def run_project(
         recording_options.options(offline, durability, rank_zero_only, flush_timeout),
         require_model,
     )
+    if compute or export:
+        from amlflow.cli import remote
+        from amlflow.services.submission import RemoteOptions
+
+        options = RemoteOptions(
+            compute or "serverless",
+            input or (),
+            result or (),
+            environment,
+            instances,
+            size,
+            distribution,
+            processes,
+            tier,
+            shm_size,
+            docker_args,
+            timeout,
+            identity,
+            code_limit,
+        )
+        raise typer.Exit(remote.run(state, request, options, remote.Mode(dry_run, detach, export, cancel_on_interrupt)))
     if dry_run:
         state.out.one(projects.describe(projects.plan(request)), "command")
         return

@@ -25,6 +25,7 @@ class State:
     workspace_option: str = ""
     output_format: str = ""
     query: str = ""
+    auth: str = ""
     quiet: bool = False
     verbose: bool = False
 
@@ -40,6 +41,7 @@ class State:
         self.workspace_option = values.get("workspace_option") or self.workspace_option
         self.output_format = values.get("output_format") or self.output_format
         self.query = values.get("query") or self.query
+        self.auth = values.get("auth") or self.auth
         self.quiet = bool(values.get("quiet")) or self.quiet
         self.verbose = bool(values.get("verbose")) or self.verbose
 
@@ -57,7 +59,7 @@ class State:
     def workspace(self) -> Workspace:
         from amlflow.workspaces import resolve
 
-        return resolve.open_workspace(self.resolved, self.note)
+        return resolve.open_workspace(self.resolved, self.note, self.auth)
 
     @cached_property
     def out(self) -> Output:

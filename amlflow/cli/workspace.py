@@ -29,22 +29,34 @@ def show(ctx: typer.Context) -> None:
     from amlflow.services import places
 
     state = State.of(ctx)
-    state.out.one(places.describe(state.resolved), "name")
+    state.out.one(places.describe(state.resolved, state.auth, state.note), "name")
 
 
 @app.command("list", cls=Command)
-def list_(ctx: typer.Context) -> None:
-    """List the local workspaces and the profiles of amlflow.yaml."""
+def list_(
+    ctx: typer.Context,
+    subscription: Annotated[
+        str, typer.Option("--subscription", metavar="ID", help="The Azure ML workspaces of this subscription instead.")
+    ] = "",
+    group: Annotated[str, typer.Option("--resource-group", help="Only those of this resource group.")] = "",
+) -> None:
+    """List the local workspaces and the profiles of amlflow.yaml, or those of an Azure subscription."""
+    state = State.of(ctx)
+    if subscription:
+        from amlflow.services import azure_places
+
+        found = azure_places.listing(subscription, group, state.auth, state.note)
+        state.out.many(found, _COLUMNS, "where", "No Azure ML workspaces.")
+        return
     from amlflow.services import places
 
-    state = State.of(ctx)
     state.out.many(places.listing(state.config, state.resolved), _COLUMNS, "name")
 
 
 @app.command(cls=Command)
 def create(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(help="Its name.")],
+    name: Annotated[str, typer.Argument(help="Its name; SUBSCRIPTION/GROUP/NAME for one in Azure.")],
     path: Annotated[
         Path | None,
         typer.Option("--path", help="Its folder; then a profile of that name goes into amlflow.yaml.", file_okay=False),
@@ -55,8 +67,9 @@ def create(
             "--to", metavar="WORKSPACE", help="Make a profile for this workspace instead: SUBSCRIPTION/GROUP/NAME, …"
         ),
     ] = "",
+    location: Annotated[str, typer.Option("--location", help="The region of one in Azure, such as westeurope.")] = "",
 ) -> None:
-    """Make a local workspace, or a profile for one that exists elsewhere."""
+    """Make a workspace, local or in Azure, or a profile for one that exists elsewhere."""
     from amlflow.errors import UsageError
     from amlflow.services import places
 
@@ -68,7 +81,35 @@ def create(
     if to:
         state.out.one(places.create_profile(state.config, name, to), "name")
         return
+    if location or name.count("/") == 2:
+        from amlflow.cli import progress
+        from amlflow.services import azure_places
+
+        with progress.steps(state) as report:
+            made = azure_places.create(state.config, name, location, state.auth, report)
+        state.out.one(made, "where")
+        return
     state.out.one(places.create(state.config, name, path, state.note), "name")
+
+
+@app.command(cls=Command)
+def delete(
+    ctx: typer.Context,
+    name: Annotated[
+        str, typer.Argument(help="Whatever -w takes.", autocompletion=complete_workspace, metavar="WORKSPACE")
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete a workspace with all that it holds; of one in Azure, the storage account stays."""
+    from amlflow.cli import progress
+    from amlflow.services import azure_places
+
+    state = State.of(ctx)
+    if not yes:
+        typer.confirm(f"Delete the workspace {name} with its runs and models?", abort=True, err=True)
+    with progress.steps(state) as report:
+        where = azure_places.delete(state.config, name, state.auth, report)
+    state.note(f"Deleted {where}.")
 
 
 @app.command(cls=Command)

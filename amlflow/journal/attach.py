@@ -12,6 +12,7 @@ AMLFLOW_RANK_ZERO       1 where only the first process of a distributed program 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ import tempfile
 from pathlib import Path
 from typing import Callable, Dict, Mapping, Optional
 
+from .errors import Refused, Unreachable
 from .folder import Journal, write_json
 from .rest import Behind, RestServer
 from .router import Router
@@ -47,7 +49,7 @@ def attached(environment: Optional[Mapping[str, str]] = None) -> Router:
         journal = Journal(Path(folder))
         behind = behind_of(env)
         if env.get(RANK_ZERO) == "1" and rank(env) > 0:
-            return register(folder, Router(_nowhere(journal, env), None, offline=True))
+            return register(folder, Router(_nowhere(journal, behind, env), None, offline=True))
         wake = (lambda: None) if env.get(DRAINED) == "1" else _starter(journal, env)
         register(folder, Router(journal, behind, durability=durability(env), wake=wake))
     return _routers[folder]
@@ -100,16 +102,21 @@ def rank(env: Mapping[str, str]) -> int:
     return 0
 
 
-def _nowhere(journal: Journal, env: Mapping[str, str]) -> Journal:
+def _nowhere(journal: Journal, behind: Optional[Behind], env: Mapping[str, str]) -> Journal:
     """A journal that is thrown away, for the processes of a distributed program that are not to log."""
     temporary = Journal(Path(tempfile.mkdtemp(prefix="amlflow-rank-")))
     atexit.register(shutil.rmtree, temporary.root, ignore_errors=True)
     run_id = env.get("AMLFLOW_RUN", "") or env.get("MLFLOW_RUN_ID", "")
     base = journal.run(run_id).base() if run_id else None
+    if run_id and base is None and behind is not None:
+        # What the first process had logged has been sent already, and its journal is gone.
+        with contextlib.suppress(Refused, Unreachable):
+            base = {"run": behind.request("GET", "/api/2.0/mlflow/runs/get", {"run_id": run_id})["run"], "fresh": False}
     if base:
         folder = temporary.run(run_id)
         folder.path.mkdir(parents=True)
-        write_json(folder.path / "run.json", base)
+        info = {**base["run"]["info"], "artifact_uri": str(temporary.root / "artifacts")}
+        write_json(folder.path / "run.json", {**base, "run": {**base["run"], "info": info}})
     for name, entry in journal.experiments().items():
         temporary.note_experiment(name, entry["experiment_id"], entry["artifact_location"])
     return temporary

@@ -197,14 +197,17 @@ class RunFolder:
         return waiting if waiting else segments.pending_bytes(self.path, sent["files"])
 
     def problem(self) -> Optional[Dict[str, Any]]:
-        """{"reason", "since_ms", "kind"} while sending goes no further; `kind` is unreachable, not_allowed or gone."""
+        """{"reason", "since_ms", "last_ms", "kind"} while sending goes no further: since when, and when it was last tried; `kind`
+        is unreachable, not_allowed or gone."""
         return read_json(self.path / "problem.json")
 
     def note_problem(self, kind: str, reason: str) -> None:
         known = self.problem()
-        since = known["since_ms"] if known and known.get("kind") == kind else time.time_ns() // 1_000_000
+        now = time.time_ns() // 1_000_000
+        since = known["since_ms"] if known and known.get("kind") == kind else now
         if self.path.is_dir():
-            write_json(self.path / "problem.json", {"kind": kind, "reason": reason, "since_ms": since})
+            problem = {"kind": kind, "reason": reason, "since_ms": since, "last_ms": now}
+            write_json(self.path / "problem.json", problem)
 
     def clear_problem(self) -> None:
         with contextlib.suppress(FileNotFoundError):

@@ -34,7 +34,7 @@ class RunView:
         self.files: Dict[str, Tuple[str, int]] = {}
         # The same for files that belong elsewhere: the address of that place -> path below it -> the file.
         self.placed: Dict[str, Dict[str, Tuple[str, int]]] = {}
-        # Whether a model was logged to the run, and what its user should be told.
+        # Whether a model was logged to the run that the journal knows to be whole, and what its user should be told.
         self.has_model = False
         self.notes: List[str] = []
         self._reader = segments.Reader(folder.path)
@@ -109,7 +109,7 @@ class RunView:
         elif kind == records.REQUEST:
             self._request(record[2], record[3])
         elif kind == records.MODEL:
-            self.has_model = True
+            self.has_model = self.has_model or record[1]["model"]["info"]["status"] == "LOGGED_MODEL_READY"
         elif kind == records.NOTE:
             self.notes.append(record[1])
 
@@ -129,7 +129,6 @@ class RunView:
             self.inputs.setdefault("model_inputs", []).extend(body.get("models", []))
         elif path.endswith("/runs/outputs"):
             self.outputs.setdefault("model_outputs", []).extend(body.get("models", []))
-            self.has_model = True
         elif path.endswith("/runs/log-model"):
             self.has_model = True
 

@@ -15,13 +15,20 @@ _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/.*", re.DOTALL)
 _OPTION_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
+class Place(str):
+    """A value that the platform which runs the command replaces by a path there, such as `${{inputs.data}}`."""
+
+    __slots__ = ()
+
+
 def shell_line(
     entry_point: EntryPoint, given: Mapping[str, str], storage: Path | None = None
 ) -> tuple[str, dict[str, str]]:
     """The line for the shell, and the parameters to record: as given or by default, before a path is made absolute.
 
     Parameters that the entry point does not declare are appended as `--name value`, as `mlflow run` does. A `path` that is
-    a URI is downloaded below `storage` (left as it is without one). Raises `UsageError` for missing or wrong values."""
+    a URI is downloaded below `storage` (left as it is without one). A `Place` stays what it is; what merely looks like one is
+    no syntax. Raises `UsageError` for missing or wrong values."""
     values = _values(entry_point, given)
     resolved = {
         name: _resolved(entry_point.parameters[name], value, storage, position)
@@ -35,7 +42,7 @@ def shell_line(
                 f"{name!r} cannot name a parameter: it becomes the option --{name} of the entry point's command."
             )
         _check_no_nul(name, value)
-        line += f" --{name} {shlex.quote(value)}"
+        line += f" --{name} {_quoted(value)}"
     return line, {**values, **extra}
 
 
@@ -75,6 +82,8 @@ def _values(entry_point: EntryPoint, given: Mapping[str, str]) -> dict[str, str]
 
 
 def _resolved(parameter: Parameter, value: str, storage: Path | None, position: int) -> str:
+    if isinstance(value, Place):
+        return value
     if parameter.type == "float":
         try:
             float(value)
@@ -158,9 +167,16 @@ def _substituted(entry_point: EntryPoint, values: Mapping[str, str]) -> str:
 
 def _in_quotes(value: str, quote: str) -> str:
     if quote == "":
-        return shlex.quote(value)
+        return _quoted(value)
     # Leave the project's quotes, give the value as a word of its own, and open them again: the shell joins the three.
-    return f"{quote}{shlex.quote(value)}{quote}"
+    return f"{quote}{_quoted(value)}{quote}"
+
+
+def _quoted(value: str) -> str:
+    """One word of the shell. Azure ML replaces `${{…}}` before the shell sees the line; two words that the shell joins again
+    are nothing to it."""
+    word = shlex.quote(value)
+    return word if isinstance(value, Place) else word.replace("${{", "$''{{")
 
 
 def _unknown_placeholder(entry_point: EntryPoint, name: str, rest: str, values: Mapping[str, str]) -> UsageError:

@@ -9,10 +9,10 @@ from amlflow.workspaces.base import Workspace
 
 def check(workspace: Workspace, recorder: Recorder, run_id: str, required: bool) -> tuple[str, bool]:
     """What autologging said when it lost the run's model, empty where none was lost; and whether the run has a model. The
-    workspace is asked only where one is required and the journal knows of none."""
+    workspace is asked only where one is required or was lost, and the journal knows of none."""
     view = recorder.open(run_id).view()
     has_model = view.has_model
-    if required and not has_model and not recorder.offline:
+    if (required or view.notes) and not has_model and not recorder.offline:
         recorder.flush(runs=[run_id])
         try:
             has_model = bool(workspace.logged_models(run_id))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
@@ -10,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from amlflow.config import FILE_NAME, Config
-from amlflow.errors import AmlflowError
+from amlflow.errors import AmlflowError, NotFound
 from amlflow.workspaces import resolve
 from amlflow.workspaces.resolve import AzureSpec, LocalSpec, Resolved, Spec
 
 
-def describe(resolved: Resolved) -> dict[str, Any]:
-    """The workspace as a record: what it is, where, and the source that won."""
+def describe(resolved: Resolved, auth: str = "", report: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+    """The workspace as a record: what it is, where, and the source that won; of one elsewhere, also what it says."""
     spec = resolved.spec
     record: dict[str, Any] = {"name": _name(spec), "kind": _kind(spec), "where": _where(spec)}
     if isinstance(spec, LocalSpec):
@@ -24,7 +25,10 @@ def describe(resolved: Resolved) -> dict[str, Any]:
         record["mlflow"] = version("mlflow-skinny")
         record["tracking_uri"] = f"sqlite:///{spec.path / 'mlflow.db'}"
     elif isinstance(spec, AzureSpec):
+        from amlflow.services import azure_places
+
         record.update(subscription=spec.subscription, resource_group=spec.group, workspace_name=spec.name)
+        record.update(azure_places.describe(resolved, auth, report))
     else:
         from amlflow.workspaces.server.workspace import ServerWorkspace
 
@@ -84,6 +88,28 @@ def create_profile(config: Config, name: str, workspace: str) -> dict[str, Any]:
     file = config.path or Path.cwd() / FILE_NAME
     edit(file, lambda content: content.setdefault("profiles", {}).update({name: {"workspace": workspace}}))
     return {"name": name, "kind": _kind(spec), "where": _where(spec)}
+
+
+def delete_local(spec: LocalSpec) -> Path:
+    """Delete a local workspace with all that it holds. Raises `NotFound` for none there, `AmlflowError` for one whose jobs
+    or endpoints still run."""
+    from amlflow.services import jobs
+    from amlflow.workspaces.local.workspace import LocalWorkspace
+
+    if not (spec.path / "mlflow.db").is_file():
+        raise NotFound(
+            f"There is no local workspace at {spec.path}.", "`amlflow workspace list` shows those that there are."
+        )
+    workspace = LocalWorkspace(spec.path, spec.name)
+    if any(job.status in ("RUNNING", "SCHEDULED") for job in jobs.list_jobs(workspace)):
+        raise AmlflowError(f"Jobs of the workspace {spec.name!r} still run.", "`amlflow job cancel` ends them.")
+    endpoints = spec.path / "endpoints"
+    if endpoints.is_dir() and any(item.is_dir() and not item.name.startswith(".") for item in endpoints.iterdir()):
+        raise AmlflowError(
+            f"The workspace {spec.name!r} has endpoints.", f"`amlflow -w {spec.name} endpoint delete` removes them."
+        )
+    shutil.rmtree(spec.path)
+    return spec.path
 
 
 def use(config: Config, name: str) -> Path:

@@ -23,6 +23,8 @@ from amlflow.services.references import JOURNAL_FOLDER
 from amlflow.workspaces.base import Run, RunStatus, Workspace
 
 FLUSH_TIMEOUT_S = 60.0
+# A workspace that does not answer within this time is taken for away, and the run is made here.
+ANSWER_S = 2.0
 # A service that restarts is back within seconds; one that stays away longer is not waited for at a program's end.
 _PATIENCE_MS = 10_000
 
@@ -83,6 +85,8 @@ class Recorder:
         """Make a run; where the workspace does not answer it is made here, and in the workspace at the next sync."""
         if not self._offline:
             try:
+                if reason := self._workspace.away(ANSWER_S):
+                    raise Unavailable(f"{reason}.")
                 experiment = self._workspace.ensure_experiment(new.experiment)
                 with self.writing():
                     self.journal.begin(self._workspace.reference)
@@ -127,7 +131,9 @@ class Recorder:
     def start(self) -> None:
         """Send what is written from now on, beside whatever writes it."""
         if not self._offline and self._drainer is None:
-            self._drainer = Drainer(self.journal, self._workspace.behind(), self._workspace.limits())
+            self._drainer = Drainer(
+                self.journal, self._workspace.behind(), self._workspace.limits(), openers=self._workspace.sinks()
+            )
             self._drainer.start()
 
     @contextlib.contextmanager
@@ -188,7 +194,8 @@ class Recorder:
             self.start()
             assert self._drainer is not None
             wait_s = self._options.flush_timeout_s if timeout_s is None else timeout_s
-            self._drainer.flush(runs, wait_s, lambda: stop() or self._unreachable(runs))
+            begun_ms = time.time_ns() // 1_000_000
+            self._drainer.flush(runs, wait_s, lambda: stop() or self._unreachable(runs, begun_ms))
         return self.left(runs)
 
     def own(self, run_id: str) -> list[str]:
@@ -200,17 +207,21 @@ class Recorder:
         folders = self.journal.runs() if runs is None else [self.journal.run(run_id) for run_id in runs]
         waiting = [(folder, folder.pending_bytes()) for folder in folders if folder.path.is_dir()]
         reasons = [problem["reason"] for folder, size in waiting if size and (problem := folder.problem())]
-        default = "it works offline" if self._offline else "the workspace has not taken it yet"
+        default = "the workspace did not answer" if self._offline else "the workspace has not taken it yet"
+        if self._options.offline:
+            default = "--offline keeps them here"
         size = sum(size for _, size in waiting)
         refused = [item["reason"] for folder, _ in waiting for item in folder.refused()]
         return Left(size, (reasons or [default])[0] if size else "", refused)
 
-    def _unreachable(self, runs: Sequence[str] | None) -> bool:
-        """Whether nothing of what waits has been sent for a while: its workspace does not answer."""
+    def _unreachable(self, runs: Sequence[str] | None, begun_ms: int) -> bool:
+        """Whether nothing of what waits could be sent for a while, though it was tried: its workspace does not answer."""
         folders = self.journal.runs() if runs is None else [self.journal.run(run_id) for run_id in runs]
         problems = [folder.problem() for folder in folders if folder.pending_bytes()]
         now = time.time_ns() // 1_000_000
-        return bool(problems) and all(problem and now - problem["since_ms"] > _PATIENCE_MS for problem in problems)
+        if any(problem is None or problem.get("last_ms", 0) < begun_ms for problem in problems):
+            return False
+        return bool(problems) and now - begun_ms > _PATIENCE_MS
 
     def _begin_offline(self, new: NewRun) -> Run:
         router = Router(self.journal, None, offline=True)

@@ -128,7 +128,7 @@ def serve(reference: str, pid: int) -> None:
 
 @contextlib.contextmanager
 def _draining(journal: Journal, workspace: Workspace) -> Iterator[Drainer]:
-    drainer = Drainer(journal, workspace.behind(), workspace.limits())
+    drainer = Drainer(journal, workspace.behind(), workspace.limits(), openers=workspace.sinks())
     drainer.start()
     try:
         yield drainer

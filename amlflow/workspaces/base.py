@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 
 from amlflow.journal.batches import Limits
 from amlflow.journal.rest import Behind
+from amlflow.journal.sinks import Opener
 
 RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
 Lifecycle = Literal["active", "deleted"]
@@ -154,12 +155,20 @@ class Workspace(Protocol):
         """What `-w` takes for this workspace from any folder; without a password."""
         ...
 
+    def away(self, timeout_s: float) -> str:
+        """Why it cannot be reached within that time; empty where it can. What is on this machine always can."""
+        ...
+
     def behind(self) -> Behind:
         """MLflow's REST API of this workspace, for the journal."""
         ...
 
     def limits(self) -> Limits:
         """How much the journal may send at once."""
+        ...
+
+    def sinks(self) -> Mapping[str, Opener]:
+        """Where the journal sends artifacts, by the scheme of their address; for the rest it finds the way itself."""
         ...
 
     def login(self) -> Mapping[str, str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from amlflow import paths
 from amlflow.config import FILE_NAME, Config
-from amlflow.errors import NotFound, NotSupported, UsageError
+from amlflow.errors import NotFound, UsageError
 from amlflow.workspaces.base import Workspace
 
 DEFAULT_NAME = "local"
@@ -152,9 +152,9 @@ def known_names(config: Config) -> list[str]:
     return list(dict.fromkeys([DEFAULT_NAME, *config.profiles, *local_names()]))
 
 
-def open_workspace(resolved: Resolved, report: Callable[[str], None] = lambda line: None) -> Workspace:
-    """The workspace itself; `report` is told of set-up that takes long. Raises `NotSupported` for a kind that this
-    version describes but does not talk to."""
+def open_workspace(resolved: Resolved, report: Callable[[str], None] = lambda line: None, auth: str = "") -> Workspace:
+    """The workspace itself; `report` is told of set-up that takes long, and of how to sign in. `auth` is the only way to sign in
+    to Azure that is tried, or empty for all."""
     spec = resolved.spec
     if isinstance(spec, LocalSpec):
         from amlflow.workspaces.local.workspace import LocalWorkspace
@@ -164,11 +164,9 @@ def open_workspace(resolved: Resolved, report: Callable[[str], None] = lambda li
         from amlflow.workspaces.server.workspace import ServerWorkspace
 
         return ServerWorkspace(spec.url)
-    raise NotSupported(
-        f"{resolved.asked!r} (from {resolved.source}) is an Azure ML workspace, which this version of amlflow resolves but "
-        "does not yet talk to.",
-        "Add `-w local` to work in the local workspace.",
-    )
+    from amlflow.workspaces.azure.workspace import AzureWorkspace
+
+    return AzureWorkspace(spec.subscription, spec.group, spec.name, spec.host, auth, report)
 
 
 def _arm(asked: str, what: str, host: str = "") -> AzureSpec:

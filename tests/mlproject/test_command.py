@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from amlflow.errors import NotFound, UsageError
-from amlflow.mlproject.command import shell_line
+from amlflow.mlproject.command import Place, shell_line
 from amlflow.mlproject.file import EntryPoint, Parameter
 
 HOSTILE = [
@@ -145,3 +146,11 @@ def test_a_uri_stays_and_a_path_that_is_one_is_downloaded(tmp_path: Path) -> Non
 def test_an_unknown_placeholder_offers_the_nearest() -> None:
     with pytest.raises(UsageError, match="Did you mean 'alpha'"):
         shell_line(EntryPoint("main", "run {alfa}", {"alpha": Parameter("alpha", default="1")}), {})
+
+
+def test_a_value_is_never_a_place_of_azure_ml() -> None:
+    entry_point = EntryPoint("main", "run {a} '{b}'", {"a": Parameter("a"), "b": Parameter("b")})
+    line, _ = shell_line(entry_point, {"a": "${{inputs.x}}", "b": Place("${{inputs.b}}")})
+    assert "${{inputs.x}}" not in line
+    assert "${{inputs.b}}" in line
+    assert shlex.split(line) == ["run", "${{inputs.x}}", "${{inputs.b}}"]

@@ -10,12 +10,13 @@ import functools
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from amlflow import paths
 from amlflow.errors import NotFound
 from amlflow.journal.batches import LOCAL, Limits
 from amlflow.journal.rest import Behind
+from amlflow.journal.sinks import Opener
 from amlflow.workspaces.base import (
     Artifact,
     Experiment,
@@ -31,6 +32,9 @@ from amlflow.workspaces.base import (
 from amlflow.workspaces.local import artifacts, database
 from amlflow.workspaces.local.direct import DirectStore
 from amlflow.workspaces.local.fallback import ClientStore
+
+if TYPE_CHECKING:
+    from amlflow.workspaces.local.machine import LocalComputes, LocalDatastores
 
 DEFAULT_EXPERIMENT = Experiment("0", "Default", "")
 
@@ -71,13 +75,19 @@ class LocalWorkspace:
     def reference(self) -> str:
         return f"local:{self.root}"
 
-    def behind(self) -> Behind:
-        from amlflow.workspaces.local.rest import LocalRest
+    def away(self, timeout_s: float) -> str:
+        return ""
 
-        return LocalRest(self)
+    def behind(self) -> Behind:
+        from amlflow.workspaces.local.rest import NO_LIMITS, LocalRest
+
+        return LocalRest(self, limits=NO_LIMITS)
 
     def limits(self) -> Limits:
         return LOCAL
+
+    def sinks(self) -> Mapping[str, Opener]:
+        return {}
 
     def login(self) -> Mapping[str, str]:
         return {}
@@ -97,6 +107,18 @@ class LocalWorkspace:
         finally:
             bridge.stop()
             rest.close()
+
+    @functools.cached_property
+    def computes(self) -> LocalComputes:
+        from amlflow.workspaces.local.machine import LocalComputes
+
+        return LocalComputes()
+
+    @functools.cached_property
+    def datastores(self) -> LocalDatastores:
+        from amlflow.workspaces.local.machine import LocalDatastores
+
+        return LocalDatastores(self._artifact_root)
 
     def list_experiments(self) -> list[Experiment]:
         return self._store.experiments() if self._exists else []

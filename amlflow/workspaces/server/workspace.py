@@ -13,6 +13,7 @@ from amlflow.journal.batches import OPEN_SOURCE, Limits
 from amlflow.journal.errors import Refused, Unreachable
 from amlflow.journal.rest import Behind, RestServer
 from amlflow.journal.retry import RetryPolicy
+from amlflow.journal.sinks import Opener
 from amlflow.workspaces.base import Artifact
 from amlflow.workspaces.server.artifacts import Artifacts
 from amlflow.workspaces.server.client import Client, unavailable
@@ -57,6 +58,9 @@ class ServerWorkspace(RestWorkspace):
 
     def limits(self) -> Limits:
         return OPEN_SOURCE
+
+    def sinks(self) -> Mapping[str, Opener]:
+        return {}
 
     def login(self) -> Mapping[str, str]:
         if not (self._server.user or self._server.password):

@@ -179,3 +179,17 @@ def test_a_run_takes_the_id_that_it_was_given(work: Path, clean_env: dict[str, s
         9,
     )
     rest.close()
+
+
+def test_what_is_behind_a_workspace_takes_what_its_limits_promise(work: Path, clean_env: dict[str, str]) -> None:
+    workspace = LocalWorkspace(work / "workspace")
+    behind, limits = workspace.behind(), workspace.limits()
+    run_id = behind.request("POST", f"{API}runs/create", {"experiment_id": "0"})["run"]["info"]["run_id"]
+    metrics = [{"key": "m", "value": float(step), "step": step, "timestamp": step} for step in range(limits.metrics)]
+    behind.request("POST", f"{API}runs/log-batch", {"run_id": run_id, "metrics": metrics})
+    params = [{"key": f"p{number}", "value": ""} for number in range(limits.params)]
+    behind.request("POST", f"{API}runs/log-batch", {"run_id": run_id, "params": params})
+    tags = [{"key": f"t{number}", "value": ""} for number in range(limits.tags)]
+    behind.request("POST", f"{API}runs/log-batch", {"run_id": run_id, "tags": tags})
+    run = workspace.get_run(run_id)
+    assert (run.metrics["m"], len(run.params), len(run.tags)) == (limits.metrics - 1, limits.params, limits.tags + 1)

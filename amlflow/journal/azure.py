@@ -1,0 +1,113 @@
+"""Artifacts of runs in an Azure ML workspace: the run history notes a file's path and gives an address to send it to."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Callable, Mapping, Optional, TypeVar
+from urllib.parse import quote, unquote, urlsplit
+
+from .errors import Refused, Unreachable
+from .rest import Behind
+from .retry import RETRYABLE_STATUS, RetryPolicy, Transient, parsed_retry_after, persist
+from .sinks import Opener, SpoolFile
+
+_ROOT = re.compile(r"/runs/(?P<run>[^/]+)/artifacts/?$")
+_BLOB = {"x-ms-blob-type": "BlockBlob", "x-ms-version": "2021-12-02"}
+_CONNECT_S, _ANSWER_S = 10.0, 300.0
+_Answer = TypeVar("_Answer")
+
+
+def opener(history: Behind) -> Mapping[str, Opener]:
+    """By scheme, what opens the artifact roots of a workspace; `history` is its run history service (`/history/v1.0/…`)."""
+    return {"azureml": lambda root, behind: AzureMlSink(root, behind, history)}
+
+
+class AzureMlSink:
+    """The artifact root of one run; see `ArtifactSink`. The service keeps the first file that was sent to a path."""
+
+    def __init__(self, root: str, behind: Behind, history: Behind, policy: Optional[RetryPolicy] = None) -> None:
+        match = _ROOT.search(root)
+        if match is None:
+            raise Refused(0, "INVALID_PARAMETER_VALUE", f"{root} is no artifact root of a run.")
+        self._run_id, self._behind, self._history = unquote(match["run"]), behind, history
+        self._policy = policy or RetryPolicy()
+        self._base = ""
+
+    def put(self, path: str, file: SpoolFile) -> None:
+        answer = self._history.request("POST", f"{self._artifacts()}/batch/metadata", {"paths": [{"path": path}]})
+        errors = answer.get("errors") or {}
+        if path in errors:
+            # The answer to an earlier attempt may have been lost on its way.
+            if self.size(path) == file.size_bytes:
+                return
+            inner = errors[path].get("error") or {}
+            raise Refused(409, "RESOURCE_ALREADY_EXISTS", str(inner.get("message") or f"{path} is taken."))
+        place = str(((answer.get("artifactContentInformation") or {}).get(path) or {}).get("contentUri") or "")
+        if not place:
+            raise Unreachable(f"The run history named no place for {path}")
+
+        def send(remaining_s: float) -> None:
+            with file.open() as content:
+                # An empty file would be sent in chunks, which the storage refuses.
+                self._checked(self._ask("PUT", place, _BLOB, content if file.size_bytes else b""))
+
+        self._persist(send)
+
+    def size(self, path: str) -> Optional[int]:
+        query = {"path": path}
+        answer = self._history.request("GET", f"{self._artifacts()}/prefix/contentinfo", query)
+        place = next(
+            (str(item.get("contentUri")) for item in answer.get("value") or [] if item.get("path") == path), ""
+        )
+        if not place:
+            return None
+
+        def ask(remaining_s: float) -> Optional[int]:
+            found = self._ask("HEAD", place, {"x-ms-version": _BLOB["x-ms-version"]})
+            if found.status_code == 404:
+                return None
+            return int(self._checked(found).headers.get("Content-Length") or 0)
+
+        return self._persist(ask)
+
+    def _artifacts(self) -> str:
+        if not self._base:
+            answer = self._behind.request("GET", "/api/2.0/mlflow/runs/get", {"run_id": self._run_id})
+            experiment = quote(str(answer["run"]["info"]["experiment_id"]), safe="")
+            self._base = f"/experimentids/{experiment}/runs/{quote(self._run_id, safe='')}/artifacts"
+        return self._base
+
+    def _persist(self, attempt: Callable[[float], _Answer]) -> _Answer:
+        try:
+            return persist(self._policy, attempt)
+        except Transient as failure:
+            raise Unreachable(f"The storage {failure.reason}", failure.maybe_applied, failure.status) from failure
+
+    @staticmethod
+    def _ask(method: str, place: str, headers: Mapping[str, str], data: Any = None) -> Any:
+        import requests
+
+        try:
+            return requests.request(
+                method, place, headers=dict(headers), data=data, timeout=(_CONNECT_S, _ANSWER_S), allow_redirects=False
+            )
+        except requests.exceptions.RequestException as error:
+            # The address carries a right to write: it goes into no sentence.
+            raise Transient(
+                f"at {urlsplit(place).hostname} broke off ({type(error).__name__})", maybe_applied=True
+            ) from None
+
+    @staticmethod
+    def _checked(answer: Any) -> Any:
+        status = int(answer.status_code)
+        if 200 <= status < 300:
+            return answer
+        if status in RETRYABLE_STATUS:
+            raise Transient(
+                f"answered {status}",
+                maybe_applied=True,
+                retry_after_s=parsed_retry_after(answer.headers.get("Retry-After")),
+                status=status,
+            )
+        code = str(answer.headers.get("x-ms-error-code") or "")
+        raise Refused(status, code or "INVALID_PARAMETER_VALUE", f"The storage refused the file ({status}).")

@@ -1,0 +1,1 @@
+"""Azure ML workspaces, over ARM's and MLflow's REST APIs."""
