@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-pytest_plugins = ("servers", "azure_workspaces")
+pytest_plugins = ("servers", "emulated", "azure_workspaces")
 
 CLEARED = (
     "AMLFLOW_",
@@ -141,3 +141,8 @@ def project(work: Path) -> Callable[..., Path]:
         return root
 
     return write
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The contract's tests come last: they read what all the others have exchanged."""
+    items.sort(key=lambda item: item.path.name == "test_contract.py")

@@ -6,7 +6,6 @@ import json
 import sqlite3
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Any
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS documents (
-  id TEXT PRIMARY KEY, parent TEXT NOT NULL, name TEXT NOT NULL, body TEXT NOT NULL, etag TEXT NOT NULL,
+  id TEXT PRIMARY KEY, parent TEXT NOT NULL, name TEXT NOT NULL, body TEXT NOT NULL,
   created_by TEXT NOT NULL, created REAL NOT NULL, updated REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS documents_parent ON documents (parent, created);
 """
@@ -29,7 +28,6 @@ class Document:
     id: str
     name: str
     body: dict[str, Any]
-    etag: str
     created_by: str
     created: float
     updated: float
@@ -49,7 +47,7 @@ class Store:
     def get(self, id: str) -> Document | None:
         with self._lock:
             row = self._database.execute(
-                "SELECT body, name, etag, created_by, created, updated FROM documents WHERE id = ?", (id.lower(),)
+                "SELECT body, created_by, created, updated FROM documents WHERE id = ?", (id.lower(),)
             ).fetchone()
         return _document(row) if row else None
 
@@ -57,7 +55,7 @@ class Store:
         """What stands right below the collection's id, newest first."""
         with self._lock:
             rows = self._database.execute(
-                "SELECT body, name, etag, created_by, created, updated FROM documents WHERE parent = ? "
+                "SELECT body, created_by, created, updated FROM documents WHERE parent = ? "
                 "ORDER BY created DESC, rowid DESC",
                 (parent.lower(),),
             ).fetchall()
@@ -71,11 +69,11 @@ class Store:
             before = self.get(id)
             shown = before.id if before else id
             created, author = (before.created, before.created_by) if before else (now, by)
-            made = Document(shown, shown.rpartition("/")[2], body, uuid.uuid4().hex, author, created, now)
+            made = Document(shown, shown.rpartition("/")[2], body, author, created, now)
             self._database.execute(
-                "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
-                "body = excluded.body, etag = excluded.etag, updated = excluded.updated",
-                (id.lower(), parent.lower(), name, _text(made), made.etag, author, created, now),
+                "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
+                "body = excluded.body, updated = excluded.updated",
+                (id.lower(), parent.lower(), name, _text(made), author, created, now),
             )
         return made, before is None
 
@@ -110,6 +108,6 @@ def _text(document: Document) -> str:
     return json.dumps({"id": document.id, "body": document.body})
 
 
-def _document(row: tuple[str, str, str, str, float, float]) -> Document:
+def _document(row: tuple[str, str, float, float]) -> Document:
     content = json.loads(row[0])
-    return Document(content["id"], content["id"].rpartition("/")[2], content["body"], row[2], row[3], row[4], row[5])
+    return Document(content["id"], content["id"].rpartition("/")[2], content["body"], *row[1:])

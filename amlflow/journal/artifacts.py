@@ -150,6 +150,14 @@ def repository(artifact_uri: str, router: Router) -> ArtifactRepository:
     return SpoolRepository(artifact_uri, router, place)
 
 
+def names(router: Router, address: str) -> List[str]:
+    """What stands in one folder. Raises `OSError` where it cannot be asked for."""
+    try:
+        return [posixpath.basename(item.path) for item in repository(address, router).list_artifacts()]
+    except (MlflowException, Refused, Unreachable) as error:
+        raise OSError(str(error)) from error
+
+
 def read_file(router: Router, address: str) -> str:
     """The text of one artifact. Raises `OSError` where it cannot be had."""
     folder, _, name = address.rpartition("/")

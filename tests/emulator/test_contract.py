@@ -11,7 +11,7 @@ from typing import Any
 import contract
 import pytest
 from azure.ai.ml import command
-from azure.ai.ml.entities import AmlCompute, Environment
+from azure.ai.ml.entities import AmlCompute, Data, Environment, Model
 from emulated import Running
 
 # azure-ai-ml sends the version of its hash as a number, where the contract has a text.
@@ -40,6 +40,9 @@ def _walk(client: Any, tmp_path: Path) -> None:
     list(client.datastores.list())
     client.environments.create_or_update(Environment(name="walked", version="1", image="python:3.11"))
     (tmp_path / "main.py").write_text("print('walked')")
+    client.data.create_or_update(Data(name="walked", version="1", type="uri_folder", path=str(tmp_path)))
+    client.models.create_or_update(Model(name="walked", type="custom_model", path=str(tmp_path)))
+    list(client.models.list())
     job = command(code=str(tmp_path), command="python main.py", environment="walked:1", compute="walked")
     name = client.jobs.create_or_update(job).name
     client.jobs.stream(name)

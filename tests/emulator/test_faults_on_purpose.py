@@ -37,44 +37,44 @@ def test_a_rule_strikes_at_its_rate_and_as_often_as_it_may() -> None:
 def test_each_kind_of_fault_reaches_the_client(emulator: Running) -> None:
     place, token = f"{emulator.workspace_path}/computes", emulator.token()
     try:
-        emulator.command("fault", "GET */computes:503:x1")
+        emulator.run("fault", "GET */computes:503:x1")
         failed = emulator.request("GET", place, token=token)
         assert (failed.status_code, failed.json()["error"]["code"]) == (503, "ServiceUnavailable")
         assert emulator.request("GET", place, token=token).status_code == 200
 
-        emulator.command("fault", "GET */computes:throttle=7:x1")
+        emulator.run("fault", "GET */computes:throttle=7:x1")
         throttled = emulator.request("GET", place, token=token)
         assert (throttled.status_code, throttled.headers["retry-after"]) == (429, "7")
 
-        emulator.command("fault", "GET */computes:expire:x1")
+        emulator.run("fault", "GET */computes:expire:x1")
         assert emulator.request("GET", place, token=token).json()["error"]["code"] == "ExpiredAuthenticationToken"
 
-        emulator.command("fault", "GET */computes:reset:x1")
+        emulator.run("fault", "GET */computes:reset:x1")
         with pytest.raises(requests.ConnectionError):
             emulator.request("GET", place, token=token)
 
-        emulator.command("fault", "GET */computes:latency=300:x1")
+        emulator.run("fault", "GET */computes:latency=300:x1")
         started = time.monotonic()
         assert emulator.request("GET", place, token=token).status_code == 200
         assert time.monotonic() - started >= 0.3
     finally:
-        emulator.command("fault", "--clear")
+        emulator.run("fault", "--clear")
 
 
 def test_the_work_is_done_though_its_answer_is_lost(emulator: Running) -> None:
     token, place = emulator.token(), f"{emulator.workspace_path}/environments/lost/versions/1"
-    emulator.command("fault", "PUT */environments/lost/*:lost:x1")
+    emulator.run("fault", "PUT */environments/lost/*:lost:x1")
     with pytest.raises(requests.ConnectionError):
         emulator.request("PUT", place, {"properties": {"image": "x"}}, token=token)
     assert emulator.request("GET", place, token=token).status_code == 200
 
 
 def test_the_sdk_gets_through_a_bad_day(ml_client: object, emulator: Running) -> None:
-    emulator.command("fault", "GET */computes*:503:x2", "GET */computes*:throttle=1:x1")
+    emulator.run("fault", "GET */computes*:503:x2", "GET */computes*:throttle=1:x1")
     try:
         assert isinstance([item.name for item in ml_client.compute.list()], list)  # type: ignore[attr-defined]
     finally:
-        emulator.command("fault", "--clear")
+        emulator.run("fault", "--clear")
 
 
 def test_only_the_command_may_set_faults(emulator: Running) -> None:

@@ -91,7 +91,7 @@ def test_each_flaw_of_a_token_has_its_own_refusal(emulator: Running) -> None:
 
 
 def test_a_token_expires(emulator: Running) -> None:
-    emulator.command("token-lifetime", "1")
+    emulator.run("token-lifetime", "1")
     try:
         old = emulator.token()
         deadline = time.monotonic() + 30
@@ -99,7 +99,7 @@ def test_a_token_expires(emulator: Running) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.2)
     finally:
-        emulator.command("token-lifetime", "3600")
+        emulator.run("token-lifetime", "3600")
     assert _code(answer) == (401, "ExpiredAuthenticationToken")
 
 

@@ -218,7 +218,7 @@ def test_a_job_whose_nodes_are_taken_away_runs_again(client: Any, emulator: Runn
     while not list((emulator.home / "emulator").glob(f"workspaces/*/jobs/{name}/wd/outputs/progress")):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    emulator.command("preempt", name)
+    emulator.run("preempt", name)
     assert _ended(client, name) == "Completed"
     assert _log(client, name, tmp_path) == "half\n"
 

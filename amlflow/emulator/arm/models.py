@@ -180,7 +180,7 @@ class Models:
     def _kept(self, id: str, created_ms: int, updated_ms: int) -> Document:
         found = self._arm.store.get(id)
         body = found.body if found else {}
-        return Document(id, id.rpartition("/")[2], body, "", "", created_ms / 1000, updated_ms / 1000)
+        return Document(id, id.rpartition("/")[2], body, "", created_ms / 1000, updated_ms / 1000)
 
     def _render(self, document: Document, model: RegisteredModel) -> dict[str, Any]:
         latest = model.latest_version

@@ -72,7 +72,9 @@ class Execution:
             running = list(self._running)
         for interrupts in running:
             interrupts.stop(signal.SIGTERM)
-        threading.Timer(_KILL_GRACE_S, self._kill, [running]).start()
+        killer = threading.Timer(_KILL_GRACE_S, self._kill, [running])
+        killer.daemon = True
+        killer.start()
 
     def run(self, activation: Mapping[str, str], node_ids: list[str]) -> tuple[str, JobError | None]:
         """The status that the job ends with, and why it failed. Logs and outputs are in blobs by then."""

@@ -131,7 +131,7 @@ class Scheduler:
         if environment_id.startswith("azureml://registries/"):
             # A registry's environment is an image, and images are not pulled.
             now = time.time()
-            return Document(environment_id, parts[-1], {"image": environment_id}, "", "", now, now)
+            return Document(environment_id, parts[-1], {"image": environment_id}, "", now, now)
         try:
             return Assets(self._arm, ENVIRONMENT).find_version(workspace, parts[-3], parts[-1])
         except (ServiceError, IndexError) as error:

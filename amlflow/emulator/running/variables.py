@@ -116,7 +116,7 @@ def processes(distribution: Mapping[str, Any], node_ids: Sequence[str], ports: S
     """The processes of a job on its nodes, by rank."""
     kind, nodes = str(distribution.get("distributionType") or "").lower(), len(node_ids)
     if kind == "ray":
-        # Ray's cluster is the nodes; the command runs on its head alone.
+        # The command runs on the head alone; no Ray is started for it, so `ray.init()` makes a cluster of this machine.
         return [Process(0, 0, 0, nodes, 1, node_ids[0], ports)]
     if kind == "tensorflow":
         count = count_processes(distribution, nodes)

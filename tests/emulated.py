@@ -1,16 +1,19 @@
-"""A started emulator, as tests hold it."""
+"""One emulator for all tests that want it, in a home of its own, with every exchange recorded."""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 
 # Of the process that runs the tests: nothing that leads elsewhere.
@@ -23,8 +26,10 @@ _TOKENS: dict[str, tuple[str, float]] = {}
 
 @dataclass(frozen=True)
 class Running:
-    """A started emulator: the variables that point at it, its folder, and the record of its exchanges."""
+    """A started emulator: the variables that point amlflow and Azure's SDKs at it, alone and with those of this process, its
+    home, and the record of its exchanges."""
 
+    variables: Mapping[str, str]
     env: Mapping[str, str]
     home: Path
     record: Path
@@ -48,11 +53,12 @@ class Running:
     def settings(self) -> dict[str, Any]:
         return json.loads((self.home / "emulator" / "settings.json").read_text())
 
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str) -> str:
+        """What `amlflow emulator …` prints."""
         command = [str(Path(sys.executable).with_name("amlflow")), "emulator", *arguments]
         done = subprocess.run(command, env=dict(self.env), capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
-        return done
+        return done.stdout
 
     def token(self, scope: str = "https://management.azure.com/.default", role: int = 0) -> str:
         principal = self.settings["principals"][role]
@@ -91,3 +97,42 @@ class Running:
             verify=self.env["SSL_CERT_FILE"],
             timeout=60,
         )
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory: pytest.TempPathFactory, shared_cache: Path) -> Iterator[Running]:
+    if shutil.which("node") is None:
+        pytest.skip("the emulator's blobs need Node.js")
+    home = tmp_path_factory.mktemp("emulator-home")
+    record = home / "exchanges.jsonl"
+    env = {name: value for name, value in os.environ.items() if not name.startswith(CLEARED)}
+    env |= {"AMLFLOW_HOME": str(home), "AMLFLOW_CACHE_DIR": str(shared_cache), "HOME": str(home)}
+    running = Running({}, env, home, record)
+    running.run("start", "--record", str(record))
+    try:
+        variables = json.loads(running.run("env", "-o", "json"))
+        # The SDKs report to the vendor by default; tests have nobody to report to.
+        quiet = {"AZURE_ML_SDK_TELEMETRY": "false", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+        yield Running(variables, {**env, **variables, **quiet}, home, record)
+    finally:
+        running.run("stop")
+
+
+@pytest.fixture
+def pointed(emulator: Running, monkeypatch: pytest.MonkeyPatch) -> Running:
+    """This process's variables point at the emulator, as after `eval "$(amlflow emulator env)"`."""
+    for name in list(os.environ):
+        if name.startswith(CLEARED):
+            monkeypatch.delenv(name)
+    for name, value in emulator.env.items():
+        monkeypatch.setenv(name, value)
+    return emulator
+
+
+@pytest.fixture
+def ml_client(pointed: Running) -> Any:
+    """azure-ai-ml, as its documentation makes it."""
+    from azure.ai.ml import MLClient
+    from azure.identity import DefaultAzureCredential
+
+    return MLClient(DefaultAzureCredential(), *pointed.scope)
