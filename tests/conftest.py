@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-pytest_plugins = ("servers", "azure_workspaces", "emulated")
+pytest_plugins = ("servers", "emulated", "azure_workspaces")
 
 CLEARED = (
     "AMLFLOW_",
