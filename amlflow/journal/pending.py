@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass
 from typing import List
 
-from . import records, segments
 from .folder import GENERAL, Journal, RunFolder
 
 
 @dataclass(frozen=True)
 class Pending:
-    """A run with something that its workspace has not. `records` counts what waits in the log, `size_bytes` also what files need;
-    `since_ms` is when the last of it was acknowledged, or the journal begun. `kind` is that of the problem (unreachable,
-    not_allowed, gone) and `reason` its sentence, both empty without one; `refused` counts what was refused for good."""
+    """A run with something that its workspace has not. `size_bytes` is that of the log that waits, and of the files; `since_ms`
+    is when the last of it was acknowledged, or the journal begun. `kind` is that of the problem (unreachable, not_allowed, gone)
+    and `reason` its sentence, both empty without one; `refused` counts what was refused for good."""
 
     run_id: str
     name: str
-    records: int
     size_bytes: int
     since_ms: int
     reason: str
@@ -42,7 +41,6 @@ def _of(folder: RunFolder) -> Pending:
     return Pending(
         run_id=folder.id,
         name="" if folder.id == GENERAL else info.get("run_name", ""),
-        records=_count(folder),
         size_bytes=folder.pending_bytes() + _spooled_bytes(folder),
         since_ms=int(problem.get("since_ms", since_ms)),
         reason=problem.get("reason", ""),
@@ -51,24 +49,10 @@ def _of(folder: RunFolder) -> Pending:
     )
 
 
-def _count(folder: RunFolder) -> int:
-    reader = segments.Reader(folder.path, folder.sent()["log"])
-    count = 0
-    while True:
-        lines = reader.read()
-        if not lines:
-            return count
-        count += len(lines)
-
-
 def _spooled_bytes(folder: RunFolder) -> int:
-    """Of the files that are recorded and have not gone."""
-    reader = segments.Reader(folder.path, folder.sent()["files"])
-    size = 0
-    while True:
-        before = dict(reader.cursor)
-        for record in records.decode([payload for _, payload in reader.find(records.FILE_PREFIX)]):
-            if (folder.spool / record[2]).exists():
-                size += int(record[3])
-        if before == reader.cursor:
-            return size
+    """Of the files that have not gone."""
+    try:
+        with os.scandir(folder.spool) as entries:
+            return sum(entry.stat().st_size for entry in entries)
+    except FileNotFoundError:
+        return 0
