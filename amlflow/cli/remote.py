@@ -14,6 +14,7 @@ from amlflow.errors import AmlflowError
 from amlflow.services import submission
 from amlflow.services.projects import ProjectRequest
 from amlflow.services.submission import RemoteOptions, RemotePlan
+from amlflow.workspaces import abilities
 from amlflow.workspaces.abilities import Job
 
 _SHOWN = 12
@@ -31,6 +32,9 @@ class Mode:
 
 def run(state: State, request: ProjectRequest, options: RemoteOptions, mode: Mode) -> int:
     """Returns the exit code: that of the job, unless it is left to itself."""
+    if not mode.export:
+        # A workspace that runs no jobs is the first thing to say.
+        abilities.jobs(state.workspace)
     planned = submission.plan(request, options)
     if mode.export:
         from amlflow.services import job_export

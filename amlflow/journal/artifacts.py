@@ -21,6 +21,7 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 
 from . import spool
 from .errors import Refused, Unreachable
+from .folder import GENERAL
 from .locations import Place, is_local
 from .router import Router
 
@@ -82,9 +83,10 @@ class SpoolRepository(ArtifactRepository):  # type: ignore[misc]
         return self._router.general(self._place.run_id).folder
 
     def _spooled(self) -> Dict[str, Tuple[str, int]]:
-        if not self._place.run_id and not self._place.of_run:
-            return self._router.general().view().placed.get(self._place.real, {})
-        run = self._router.general(self._place.run_id).view()
+        folder = self._router.journal.run(self._place.run_id or GENERAL)
+        if not folder.exists():
+            return {}
+        run = self._router.open(folder.id).view()
         return run.files if self._place.of_run else run.placed.get(self._place.real, {})
 
     def _path(self, path: str) -> str:
@@ -148,6 +150,14 @@ def repository(artifact_uri: str, router: Router) -> ArtifactRepository:
 
         return LocalArtifactRepository(posixpath.join(place.real, place.path) if place.path else place.real)
     return SpoolRepository(artifact_uri, router, place)
+
+
+def names(router: Router, address: str) -> List[str]:
+    """What stands in one folder. Raises `OSError` where it cannot be asked for."""
+    try:
+        return [posixpath.basename(item.path) for item in repository(address, router).list_artifacts()]
+    except (MlflowException, Refused, Unreachable) as error:
+        raise OSError(str(error)) from error
 
 
 def read_file(router: Router, address: str) -> str:

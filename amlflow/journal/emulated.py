@@ -148,11 +148,21 @@ class Models:
         if not folder.exists():
             root = run["info"]["artifact_uri"]
         try:
-            model: Dict[str, Any] = json.loads(read_file(self._router, f"{root}/{FOLDER}/{model_id}.json"))
+            model: Dict[str, Any] = json.loads(
+                read_file(self._router, f"{root}/{FOLDER}/{self._newest(root, model_id)}")
+            )
         except (OSError, ValueError):
             return None
         model["info"]["artifact_uri"] = f"{root}/{model['info']['name']}"
         return model
+
+    def _newest(self, root: str, model_id: str) -> str:
+        """The name of the last description: a service that overwrites nothing has several, with numbers."""
+        from .artifacts import names
+
+        versions = [name.split(".") for name in names(self._router, f"{root}/{FOLDER}") if name.startswith(model_id)]
+        numbers = [int(parts[1]) for parts in versions if len(parts) == 3 and parts[1].isdigit()]
+        return f"{model_id}.{max(numbers)}.json" if numbers else f"{model_id}.json"
 
     def _keep(self, model: Dict[str, Any]) -> None:
         self._journal.keep_model(model)

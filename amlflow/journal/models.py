@@ -37,8 +37,9 @@ class Models:
         was made here}. A model is ready there when its files are."""
         model = change["model"]
         if change.get("emulated"):
-            document = f"{FOLDER}/{model['info']['model_id']}.json"
-            self._aside.put(document, self._portable(model))
+            if model["info"].get("status", "") not in _DOUBTFUL:
+                # Not before: some services keep the first file that is sent to a path.
+                self._aside.put(f"{FOLDER}/{model['info']['model_id']}.json", self._portable(model))
             if not self._make(model, unsure):
                 return
         model_id = self._identities.real(model["info"]["model_id"])

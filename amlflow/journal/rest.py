@@ -12,6 +12,7 @@ import threading
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Protocol, TypeVar
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
@@ -83,8 +84,9 @@ class RestServer:
     ) -> dict[str, Any]:
         """The service's JSON answer; `body` is the JSON body, or the query of a GET.
 
-        With `retry` the request is one that may be sent twice. Without it, it is sent again only where it surely was
-        not carried out (no connection, 429). Raises `Refused`, or `Unreachable` with `maybe_applied`.
+        `timeout_s` is the time for all attempts together. With `retry` the request is one that may be sent twice. Without
+        it, it is sent again only where it surely was not carried out (no connection, 429). Raises `Refused`, or
+        `Unreachable` with `maybe_applied`.
         """
         options: dict[str, Any] = {}
         if method.upper() == "GET":
@@ -97,7 +99,7 @@ class RestServer:
             answer = self._send(method, self._prefix + path, remaining_s, timeout_s, kind, **options)
             return _parsed(answer, self.url)
 
-        return self._persist(attempt, retry or method.upper() in ("GET", "HEAD"))
+        return self._persist(attempt, retry or method.upper() in ("GET", "HEAD"), timeout_s)
 
     def text(self, path: str) -> str:
         """The text at a path of the server, such as `/version`; the prefix does not come before it."""
@@ -165,9 +167,14 @@ class RestServer:
         if kept and kept[0] == os.getpid():
             kept[1].close()
 
-    def _persist(self, attempt: Callable[[float], _Answer], repeatable: bool) -> _Answer:
+    def _persist(
+        self, attempt: Callable[[float], _Answer], repeatable: bool, timeout_s: float | None = None
+    ) -> _Answer:
+        policy = self._policy
+        if timeout_s is not None and timeout_s < policy.deadline_s:
+            policy = replace(policy, deadline_s=timeout_s)
         try:
-            return persist(self._policy, attempt, repeatable)
+            return persist(policy, attempt, repeatable)
         except Transient as failure:
             raise Unreachable(
                 f"{self.url} {failure.reason}", maybe_applied=failure.maybe_applied, status=failure.status

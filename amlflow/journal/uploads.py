@@ -30,6 +30,7 @@ from .stuck import Stopped, Stuck, stuck_by
 
 # From this size on, what is there already is looked up rather than sent again.
 _LARGE_BYTES = 8 << 20
+_MOST_VERSIONS = 100
 # How many files are under way or done ahead of the first that is not.
 _WINDOW = 64
 
@@ -173,7 +174,15 @@ class Uploads:
         return {info.get("name", "") for info in infos if info.get("source_run_id") == self._folder.id}
 
     def _put_one_aside(self, path: str, file: Path) -> None:
-        self._sink(self._root()).put(path, SpoolFile(file, file.name, file.stat().st_size, None))
+        """A service that keeps the first file of a path gets a later version under a name with a number."""
+        sink, content = self._sink(self._root()), SpoolFile(file, file.name, file.stat().st_size, None)
+        for number in range(1, _MOST_VERSIONS + 1):
+            try:
+                sink.put(numbered(path, number), content)
+                return
+            except Refused as refused:
+                if refused.code != "RESOURCE_ALREADY_EXISTS" or number == _MOST_VERSIONS:
+                    raise
 
     # ------------------------------------------------------------------ places
 
@@ -233,6 +242,12 @@ class Uploads:
     def _remove(self, spooled: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             (self._folder.spool / spooled).unlink()
+
+
+def numbered(path: str, number: int) -> str:
+    """`a/b.json`, `a/b.2.json`, …"""
+    stem, suffix = posixpath.splitext(path)
+    return path if number == 1 else f"{stem}.{number}{suffix}"
 
 
 def _place(record: List[Any]) -> Tuple[str, str]:

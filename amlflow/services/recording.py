@@ -23,6 +23,8 @@ from amlflow.services.references import JOURNAL_FOLDER
 from amlflow.workspaces.base import Run, RunStatus, Workspace
 
 FLUSH_TIMEOUT_S = 60.0
+# A workspace that does not answer within this time is taken for away, and the run is made here.
+ANSWER_S = 2.0
 # A service that restarts is back within seconds; one that stays away longer is not waited for at a program's end.
 _PATIENCE_MS = 10_000
 
@@ -83,6 +85,8 @@ class Recorder:
         """Make a run; where the workspace does not answer it is made here, and in the workspace at the next sync."""
         if not self._offline:
             try:
+                if reason := self._workspace.away(ANSWER_S):
+                    raise Unavailable(f"{reason}.")
                 experiment = self._workspace.ensure_experiment(new.experiment)
                 with self.writing():
                     self.journal.begin(self._workspace.reference)
@@ -203,7 +207,9 @@ class Recorder:
         folders = self.journal.runs() if runs is None else [self.journal.run(run_id) for run_id in runs]
         waiting = [(folder, folder.pending_bytes()) for folder in folders if folder.path.is_dir()]
         reasons = [problem["reason"] for folder, size in waiting if size and (problem := folder.problem())]
-        default = "it works offline" if self._offline else "the workspace has not taken it yet"
+        default = "the workspace did not answer" if self._offline else "the workspace has not taken it yet"
+        if self._options.offline:
+            default = "--offline keeps them here"
         size = sum(size for _, size in waiting)
         refused = [item["reason"] for folder, _ in waiting for item in folder.refused()]
         return Left(size, (reasons or [default])[0] if size else "", refused)

@@ -155,6 +155,10 @@ class Workspace(Protocol):
         """What `-w` takes for this workspace from any folder; without a password."""
         ...
 
+    def away(self, timeout_s: float) -> str:
+        """Why it cannot be reached within that time; empty where it can. What is on this machine always can."""
+        ...
+
     def behind(self) -> Behind:
         """MLflow's REST API of this workspace, for the journal."""
         ...

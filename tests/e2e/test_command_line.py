@@ -191,7 +191,9 @@ def test_workspaces_are_made_listed_and_used(amlflow: Any) -> None:
     assert amlflow.ok("-w", "prod", "workspace", "show", "-o", "json").json["where"] == "s/g/w"
     assert amlflow("workspace", "create", "prod", "--to", "s/g/x").code == 1
     assert amlflow("workspace", "create", "other", "--to", "nowhere").code == 3
-    assert amlflow("-w", "s/g/w", "run", "list").code == 1
+    refused = amlflow("-w", "s/g/w", "--auth", "sp", "run", "list")
+    assert refused.code == 4
+    assert "AZURE_TENANT_ID, AZURE_CLIENT_ID" in refused.err
     assert amlflow.ok("-w", "s/g/w", "workspace", "show", "-o", "json").json["kind"] == "azure"
 
 

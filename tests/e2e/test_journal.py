@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -58,6 +59,17 @@ def test_a_server_that_is_down_is_no_reason_to_stop(amlflow: Any, shared_cache: 
         # The prefix and the name are the workspace's own; the id of the offline run is taken everywhere.
         amlflow.ok("-w", there, "compare", waiting["run_id"])
         amlflow.ok("-w", there, "run", "download", waiting["run_id"], "note.txt", "--to", "got")
+
+
+def test_a_server_that_accepts_and_never_answers_is_away(amlflow: Any) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(20)
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        done = tracked(amlflow, "import mlflow; mlflow.log_metric('a', 1)", "-w", url)
+    assert done.code == 0
+    assert "did not answer in time" in done.err
+    assert len(amlflow.ok("-w", url, "sync", "status", "-o", "json").json) == 1
 
 
 def test_sync_of_all_workspaces_and_nothing_twice(amlflow: Any, mlflow_server: str) -> None:

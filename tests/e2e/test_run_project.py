@@ -162,7 +162,7 @@ def test_steps_that_name_no_environment_share_the_projects(amlflow: Any, project
         ({"MLproject": "docker_env: {image: x}\n" + MAIN}, [], 1, "no container engine runs here"),
         ({"MLproject": MAIN}, ["--env-manager", "pip"], 2, "It is one of uv, local, conda"),
         ({"MLproject": MAIN}, ["--version", "v1"], 2, "--version is for Git URLs"),
-        ({"MLproject": MAIN}, ["--compute", "cpu"], 1, "does not yet talk to"),
+        ({"MLproject": MAIN}, ["--compute", "cpu"], 1, "runs no jobs on computes"),
         (
             {"MLproject": "python_env: p.yaml\n" + MAIN, "p.yaml": "dependencies: [six==1.16.0, six==1.15.0]"},
             [],

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from amlflow.config import Config, Profile
-from amlflow.errors import NotFound, NotSupported, UsageError
+from amlflow.errors import NotFound, UsageError
 from amlflow.workspaces import resolve
 from amlflow.workspaces.resolve import AzureSpec, LocalSpec, ServerSpec
 
@@ -97,6 +97,6 @@ def test_a_profile_that_leads_to_itself_is_refused(work: Path) -> None:
         resolve.parse("a", config)
 
 
-def test_an_azure_workspace_resolves_but_is_not_opened_yet(work: Path) -> None:
-    with pytest.raises(NotSupported, match="does not yet talk to"):
-        resolve.open_workspace(resolve.resolve("s/g/w", Config(), {}))
+def test_an_azure_workspace_opens_without_asking_anything(work: Path) -> None:
+    opened = resolve.open_workspace(resolve.resolve("s/g/w", Config(), {}))
+    assert (opened.kind, opened.name, opened.reference) == ("azure", "w", "s/g/w")

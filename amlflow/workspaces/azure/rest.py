@@ -14,6 +14,7 @@ from amlflow.journal.rest import RestServer
 from amlflow.workspaces.azure.auth import clock_sentence
 from amlflow.workspaces.azure.http import POLICY
 from amlflow.workspaces.azure.service import Service
+from amlflow.workspaces.server.client import Client, Limits
 
 _JOB_TOKEN = "MLFLOW_TRACKING_TOKEN"  # noqa: S105  the name of a variable
 
@@ -92,6 +93,31 @@ class AzureRest:
             return error
         message = f"The token of {credential.winner or 'this account'} is refused: {error.message} {clock}".strip()
         return Refused(401, error.code, message, error.request_id)
+
+
+class AzureClient(Client):
+    """The workspace's own requests: what is in the way of signing in, or of finding the workspace, is said as it is."""
+
+    def __init__(self, rest: AzureRest, service: Service, limits: Limits) -> None:
+        super().__init__(rest, f"Workspace {service.name!r}", limits)
+        self._service = service
+
+    def ask(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, retry: bool = True
+    ) -> dict[str, Any]:
+        if not _given_token():
+            self._service.http.credential.token()
+        # Asked for before the request, which would wrap why there is no address.
+        _ = self._service.host
+        return super().ask(method, path, body, retry=retry)
+
+    def refused(self, error: Refused) -> AmlflowError:
+        if error.status not in (401, 403):
+            return super().refused(error)
+        return NotAllowed(
+            f"{self.shown} does not let {self._service.http.credential.winner or 'this account'} do this: {error}.",
+            "Ask for the role «AzureML Data Scientist» on the workspace, or sign in as somebody else (--auth).",
+        )
 
 
 def _given_token() -> str:

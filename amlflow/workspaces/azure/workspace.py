@@ -19,10 +19,10 @@ from amlflow.workspaces.azure import clouds
 from amlflow.workspaces.azure.arm import Arm
 from amlflow.workspaces.azure.auth import VARIABLE, Credential
 from amlflow.workspaces.azure.http import Http
-from amlflow.workspaces.azure.rest import AzureRest
+from amlflow.workspaces.azure.rest import AzureClient, AzureRest
 from amlflow.workspaces.azure.service import Service
 from amlflow.workspaces.base import Artifact
-from amlflow.workspaces.server.client import Client, Limits
+from amlflow.workspaces.server.client import Limits
 from amlflow.workspaces.server.rest import RestWorkspace
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class AzureWorkspace(RestWorkspace):
         self.http = Http(self.credential)
         self.service = Service(Arm(self.http), subscription, group, name, host)
         self._behind = AzureRest(self.service)
-        super().__init__(Client(self._behind, f"Workspace {name!r}", LIMITS), name)
+        super().__init__(AzureClient(self._behind, self.service, LIMITS), name)
 
     @property
     def tracking_uri(self) -> str:

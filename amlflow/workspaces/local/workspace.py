@@ -75,6 +75,9 @@ class LocalWorkspace:
     def reference(self) -> str:
         return f"local:{self.root}"
 
+    def away(self, timeout_s: float) -> str:
+        return ""
+
     def behind(self) -> Behind:
         from amlflow.workspaces.local.rest import NO_LIMITS, LocalRest
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from amlflow.errors import NotFound
+from amlflow.journal.errors import Refused, Unreachable
 from amlflow.workspaces.base import (
     Artifact,
     Experiment,
@@ -18,7 +19,7 @@ from amlflow.workspaces.base import (
     RunQuery,
     RunStatus,
 )
-from amlflow.workspaces.server.client import Client
+from amlflow.workspaces.server.client import API, Client
 from amlflow.workspaces.server.experiments import Experiments
 from amlflow.workspaces.server.histories import Histories
 from amlflow.workspaces.server.models import Models
@@ -36,6 +37,16 @@ class RestWorkspace:
         self._runs = Runs(client, self._experiments)
         self._histories = Histories(client)
         self._models = Models(client, name)
+
+    def away(self, timeout_s: float) -> str:
+        try:
+            self._client.behind.request("POST", f"{API}/experiments/search", {"max_results": 1}, timeout_s=timeout_s)
+        except Unreachable as error:
+            return error.reason
+        except Refused:
+            # It answers; what it has against the question is said where it matters.
+            return ""
+        return ""
 
     def list_experiments(self) -> list[Experiment]:
         return self._experiments.all()
