@@ -132,6 +132,7 @@ class Unanswered(Unavailable):
             f"{host} {failure.reason}.",
             "Try again later; `amlflow doctor` says what of the way there works.",
         )
+        self.failure = failure
         self.maybe_applied = failure.maybe_applied
         self.status = failure.status
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from amlflow.errors import AmlflowError, NotFound, UsageError
+from amlflow.journal.retry import Transient, persist
 from amlflow.workspaces.abilities import Job, JobQuery, JobSpec, Progress, Snapshot
 from amlflow.workspaces.azure import job_bodies, job_logs
 from amlflow.workspaces.azure import snapshot as snapshots
@@ -185,21 +186,24 @@ class AzureJobs:
         return self._put(new_name, body, RAY_API if ray else PUT_API)
 
     def _put(self, name: str, body: Mapping[str, Any], api: str) -> Job:
-        """The name is new and ours: where no answer came, one look says whether the job is there."""
-        for last in (False, True):
+        """The name is new and ours: after each attempt that may have been carried out, one look says whether the job is there."""
+
+        def attempt(_remaining_s: float) -> Job:
             try:
-                return job_bodies.job(
-                    self._arm.content(self._arm.put(self._path(name), api, f"job {name!r}", body, repeatable=False))
-                )
+                answer = self._arm.put(self._path(name), api, f"job {name!r}", body, repeatable=False)
+                return job_bodies.job(self._arm.content(answer))
             except Unanswered as error:
                 if not error.maybe_applied:
                     raise
                 try:
                     return self.get(name)
                 except NotFound:
-                    if last:
-                        raise error from None
-        raise AssertionError
+                    raise error.failure from error
+
+        try:
+            return persist(self._service.http.policy, attempt)
+        except Transient as failure:
+            raise Unanswered(f"Job {name!r} could not be submitted: Azure", failure) from failure
 
     def _record(self, name: str) -> dict[str, Any]:
         return or_nearest(
