@@ -68,7 +68,7 @@ def alias(
         registry.delete_alias(state.workspace, name, alias)
         state.note(f"{name}@{alias} is gone.")
         return
-    record = version_record(registry.set_alias(state.workspace, model, alias))
+    record = version_record(registry.set_alias(state.workspace, model, alias, state.note))
     state.out.one(record, "model", [(column.heading.lower(), column.of(record)) for column in VERSION_COLUMNS])
 
 

@@ -43,8 +43,7 @@ def register(workspace: Workspace, request: RegisterRequest, warn: Callable[[str
     version = workspace.create_model_version(
         request.name, source.uri, source.run_id, request.description, dict(request.tags)
     )
-    for alias in request.aliases:
-        workspace.set_alias(version.name, alias, version.version)
+    _set_aliases(workspace, version, request.aliases, warn)
     return workspace.get_model_version(version.name, version.version) if request.aliases else version
 
 
@@ -119,11 +118,11 @@ def check_complete(folder: Path, mlmodel: Mapping[str, Any], label: str) -> None
                 )
 
 
-def set_alias(workspace: Workspace, model: str, alias: str) -> ModelVersion:
+def set_alias(workspace: Workspace, model: str, alias: str, say: Callable[[str], None]) -> ModelVersion:
     """Let an alias mean this version, whatever it meant before."""
     _check_alias(alias)
     version = references.find_version(workspace, model)
-    workspace.set_alias(version.name, alias, version.version)
+    _set_aliases(workspace, version, [alias], say)
     return workspace.get_model_version(version.name, version.version)
 
 
@@ -152,6 +151,17 @@ def delete(workspace: Workspace, asked: str) -> str:
     version = references.find_version(workspace, asked)
     workspace.delete_model(version.name, version.version)
     return f"{version.name}:{version.version}"
+
+
+def _set_aliases(
+    workspace: Workspace, version: ModelVersion, aliases: Sequence[str], say: Callable[[str], None]
+) -> None:
+    own = [workspace.set_alias(version.name, alias, version.version) for alias in aliases]
+    if not all(own):
+        say(
+            f"The registry of {workspace.name!r} has no aliases: they are kept as tags of the model, which amlflow reads as "
+            "aliases and other tools do not."
+        )
 
 
 def _check_name(name: str) -> None:
