@@ -18,7 +18,6 @@ _STATUS = (
     Column("RUN", lambda r: r["run_id"][:8], style="cyan"),
     Column("NAME", "name"),
     Column("WORKSPACE", "workspace"),
-    Column("RECORDS", "records", right=True),
     Column("WAITING", lambda r: size(r["size_bytes"]), right=True),
     Column("SINCE", lambda r: moment(r["since_ms"])),
     Column("REFUSED", "refused", right=True),

@@ -73,9 +73,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Barrier:
-    """A record that is sent by itself, after all before it and before all behind it."""
+    """A record that is sent by itself, after all before it (up to the cursor `before`) and before all behind it."""
 
     record: List[Any]
+    before: Cursor
     done: Cursor
 
 
@@ -175,9 +176,10 @@ class _Filling:
         self.at[position.segment] = position.offset
 
     def barrier(self, position: Position, record: List[Any]) -> Barrier:
+        before = dict(self.at)
         self.pass_by(position)
         self._cut_at = dict(self.at)
-        return Barrier(record, dict(self.at))
+        return Barrier(record, before, dict(self.at))
 
     def cut(self) -> Batch:
         """The batch so far, and begin another."""

@@ -203,6 +203,8 @@ class Delivery:
 
     def _barrier(self, barrier: Barrier, unsure: bool) -> None:
         record = barrier.record
+        # Files that it waits for may themselves wait until the log has passed them.
+        self._ledger.acknowledge(barrier.before, whole=not unsure)
         if not unsure:
             self._ledger.send(barrier.done)
         try:

@@ -240,16 +240,19 @@ class Drainer:
                 return True
         except Stopped:
             return False
-        except FileNotFoundError:
-            if folder.exists():
-                raise
-            return True
+        except FileNotFoundError as error:
+            if not folder.exists():
+                return True
+            self._fail(folder, known, "unreachable", str(error))
         except Stuck as stuck:
             self._fail(folder, known, stuck.kind, stuck.reason)
-        except (Unreachable, OSError) as failure:
-            self._fail(folder, known, "unreachable", str(failure))
+        except Unreachable as failure:
+            self._fail(folder, known, "unreachable", failure.reason)
         except Refused as refused:
             self._fail(folder, known, "not_allowed" if refused.status in (401, 403) else "unreachable", str(refused))
+        except Exception as error:
+            # MLflow's clients of other storage raise whatever their libraries do. One run must not keep the others from theirs.
+            self._fail(folder, known, "unreachable", f"{type(error).__name__}: {error}")
         return False
 
     def _send_mine(self, folder: RunFolder, halt: threading.Event) -> bool:

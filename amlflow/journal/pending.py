@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass
 from typing import List
 
-from . import records, segments
+from . import segments
 from .folder import GENERAL, Journal, RunFolder
 
 
 @dataclass(frozen=True)
 class Pending:
-    """A run with something that its workspace has not. `records` counts what waits in the log, `size_bytes` also what files need;
-    `since_ms` is when the last of it was acknowledged, or the journal begun. `kind` is that of the problem (unreachable,
-    not_allowed, gone) and `reason` its sentence, both empty without one; `refused` counts what was refused for good."""
+    """A run with something that its workspace has not. `records` counts those of the log that wait, `size_bytes` is the size of
+    these and of the files; `since_ms` is when the last of it was acknowledged, or the journal begun. `kind` is that of the
+    problem (unreachable, not_allowed, gone) and `reason` its sentence, both empty without one; `refused` counts what was
+    refused for good."""
 
     run_id: str
     name: str
@@ -55,20 +57,16 @@ def _count(folder: RunFolder) -> int:
     reader = segments.Reader(folder.path, folder.sent()["log"])
     count = 0
     while True:
-        lines = reader.read()
-        if not lines:
+        columns = reader.read_columns()
+        if not columns:
             return count
-        count += len(lines)
+        count += sum(len(ends) for _, ends, _ in columns)
 
 
 def _spooled_bytes(folder: RunFolder) -> int:
-    """Of the files that are recorded and have not gone."""
-    reader = segments.Reader(folder.path, folder.sent()["files"])
-    size = 0
-    while True:
-        before = dict(reader.cursor)
-        for record in records.decode([payload for _, payload in reader.find(records.FILE_PREFIX)]):
-            if (folder.spool / record[2]).exists():
-                size += int(record[3])
-        if before == reader.cursor:
-            return size
+    """Of the files that have not gone."""
+    try:
+        with os.scandir(folder.spool) as entries:
+            return sum(entry.stat().st_size for entry in entries)
+    except FileNotFoundError:
+        return 0

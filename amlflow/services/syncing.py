@@ -32,13 +32,12 @@ _LINGER_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A run whose journal holds something that its workspace has not: how many records and bytes, since when and why. `refused`
+    """A run whose journal holds something that its workspace has not: how many bytes, since when and why. `refused`
     counts the writes that the workspace refused for good."""
 
     run_id: str
     name: str
     workspace: str
-    records: int
     size_bytes: int
     since_ms: int
     reason: str
@@ -64,7 +63,6 @@ def status(workspace: Workspace, everywhere: bool) -> list[Waiting]:
                 item.run_id,
                 item.name,
                 journal.workspace(),
-                item.records,
                 item.size_bytes,
                 item.since_ms,
                 item.reason
