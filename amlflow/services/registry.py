@@ -72,7 +72,7 @@ def find_source(workspace: Workspace, asked: str, experiment: str = "") -> Model
     except NotFound as error:
         if Path(asked).expanduser().is_dir():
             return references.find_model(workspace, str(Path(asked).absolute()))
-        if asked.startswith("best:") or asked == "last":
+        if asked.startswith("best:") or asked == "last" or references.is_id(asked):
             raise
         raise NotFound(
             f"There is no model, run or model folder {asked!r} in workspace {workspace.name!r}.",

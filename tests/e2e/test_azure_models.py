@@ -55,7 +55,10 @@ def folder(amlflow: Any) -> Path:
 def test_a_model_that_mlflow_3_logged_is_registered(amlflow: Any, azure: Any, name: str) -> None:
     (amlflow.cwd / "train.py").write_text(TRAIN)
     (amlflow.cwd / "doubles.py").write_text(DOUBLES)
-    run_id = amlflow.ok("track", "-e", name, "--", sys.executable, "train.py").out.strip()
+    tracked = amlflow.ok("track", "-e", name, "--", sys.executable, "train.py").out.strip()
+    # On a busy machine the workspace may have been taken for away.
+    amlflow.ok("sync")
+    run_id = amlflow.ok("run", "show", tracked, "--query", "run_id").out.strip()
     version = amlflow.ok("register", run_id, "--name", name, "-o", "json").json
     assert (version["model"], version["run_id"]) == (f"{name}:1", run_id)
     assert version["source"].startswith("azureml:")
