@@ -92,3 +92,42 @@ def test_aliases_are_kept_where_the_registry_has_none(amlflow: Any, azure: Any, 
     assert f"`amlflow model delete {name}:VERSION`" in whole.err
     amlflow.ok("model", "download", f"{name}:2", "--to", "down")
     assert (amlflow.cwd / "down" / "code" / "deep" / "doubling.py").read_text() == "x = 1\n"
+
+
+def test_a_model_goes_from_one_workspace_to_another_once(
+    amlflow: Any, azure: Any, folder: Path, name: str, mlflow_server: str
+) -> None:
+    amlflow.ok("workspace", "create", "lab")
+    amlflow.ok("register", "model", "--name", name, "--tag", "a=b", "--description", "good", "-w", "lab")
+    first = amlflow.ok("model", "promote", name, "--to", mlflow_server, "--alias", "staging", "-w", "lab", "-o", "json")
+    assert (first.json["model"], first.json["promoted"], first.json["aliases"]) == (f"{name}:1", True, ["staging"])
+    assert (first.json["tags"]["a"], first.json["description"]) == ("b", "good")
+    assert first.json["tags"]["amlflow.promoted_from"].endswith(f"/lab {name}:1")
+    again = amlflow.ok("model", "promote", f"{name}:1", "--to", mlflow_server, "-w", "lab", "-o", "json")
+    assert (again.json["model"], again.json["promoted"]) == (f"{name}:1", False)
+    assert "promoted before" in again.err
+
+    cloud = azure.variables["AMLFLOW_WORKSPACE"]
+    on = ("model", "promote", f"{name}@staging", "-w", mlflow_server, "--name", f"{name}-prod")
+    # A folder of this machine would mean nothing to anybody else there.
+    made = amlflow.ok(*on, "--to", cloud, "--alias", "champion", "-o", "json").json
+    assert made["source"].startswith("azureml:")
+    assert made["tags"]["amlflow.promoted_from"] == f"{mlflow_server} {name}:1"
+    assert amlflow.ok(*on, "--to", cloud, "-q").out == f"{name}-prod:1\n"
+    amlflow.ok("model", "promote", f"{name}-prod@champion", "--to", "lab")
+    amlflow.ok("model", "download", f"{name}-prod", "--to", "down", "-w", "lab")
+    assert (amlflow.cwd / "down" / "code" / "deep" / "doubling.py").read_text() == "x = 1\n"
+    versions = amlflow.ok("model", "list", f"{name}-prod", "-o", "json").json
+    assert [item["version"] for item in versions] == ["1"]
+
+
+def test_what_cannot_be_promoted_says_why(amlflow: Any, azure: Any, folder: Path, name: str) -> None:
+    amlflow.ok("register", "model", "--name", name, "-w", "local")
+    promote = ("model", "promote", name, "-w", "local")
+    assert amlflow(*promote, "--to", "local").code == 2
+    registry = amlflow(*promote, "--to", "azureml://registries/company")
+    assert registry.code == 1
+    assert "az ml model share" in registry.err
+    assert amlflow(*promote, "--to", "nowhere").code == 3
+    assert amlflow(*promote, "--to", azure.variables["AMLFLOW_WORKSPACE"], "--alias", "v3").code == 2
+    assert amlflow("model", "promote", "none", "-w", "local", "--to", azure.variables["AMLFLOW_WORKSPACE"]).code == 3
