@@ -24,8 +24,8 @@ for run_id in sys.argv[2:]:
 """
 
 
-def build(root: Path) -> list[str]:
-    """A workspace of that size, written in bulk into a database that amlflow made. Returns the runs with histories."""
+def build(root: Path, long: int = LONG) -> list[str]:
+    """A workspace of that size, written in bulk into a database that amlflow made. Returns the `long` runs with histories."""
     from amlflow.workspaces.local.workspace import LocalWorkspace
 
     workspace = LocalWorkspace(root)
@@ -33,7 +33,7 @@ def build(root: Path) -> list[str]:
     experiment = int(workspace.ensure_experiment("bench").id)
     histories = int(workspace.ensure_experiment("histories").id)
     chance, now = random.Random(0), 1_700_000_000_000
-    ids = [uuid.UUID(int=chance.getrandbits(128)).hex for _ in range(RUNS + LONG)]
+    ids = [uuid.UUID(int=chance.getrandbits(128)).hex for _ in range(RUNS + long)]
     with sqlite3.connect(root / "mlflow.db") as db:
         for number, run_id in enumerate(ids):
             where = experiment if number < RUNS else histories

@@ -40,6 +40,7 @@ class Artifacts:
                 Route("GET", f"{root}/prefix/contentinfo", self._contents, "data"),
                 Route("POST", f"{root}/batch/metadata", self._create, "data"),
             ]
+        found.append(Route("GET", f"{service}/artifacts/{{origin}}/{{container}}/write", self._write, "data"))
         return found
 
     def _list(self, request: Request) -> Answer:
@@ -95,6 +96,15 @@ class Artifacts:
             errors[path] = data_error(409, text, inner="ResourceConflict").answer.content
             del errors[path]["statusCode"]
         return Answer(content={"artifacts": artifacts, "artifactContentInformation": information, "errors": errors})
+
+    def _write(self, request: Request) -> Answer:
+        """An address to write an artifact to that is noted already."""
+        store, prefix = self._place(request)
+        path = request.query.get("path", "").strip("/")
+        name = f"{prefix}/{path}"
+        if self._arm.store.get(f"/artifacts/{store}/{quote(name, safe='')}") is None:
+            raise data_error(404, f"Could not find artifact with id {name}", inner="ArtifactNotFound")
+        return Answer(content=self._information(store, prefix, path, "rcw"))
 
     def _place(self, request: Request) -> tuple[str, str]:
         """The blob container, and the prefix of what was asked for in it. Raises the service's refusal for a missing run."""

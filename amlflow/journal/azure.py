@@ -19,19 +19,23 @@ _CHUNK_BYTES = 1 << 20
 _Answer = TypeVar("_Answer")
 
 
-def opener(history: Behind) -> Mapping[str, Opener]:
-    """By scheme, what opens the artifact roots of a workspace; `history` is its run history service (`/history/v1.0/…`)."""
-    return {"azureml": lambda root, behind: AzureMlSink(root, behind, history)}
+def opener(history: Behind, store: Behind) -> Mapping[str, Opener]:
+    """By scheme, what opens the artifact roots of a workspace; `history` is its run history service (`/history/v1.0/…`), `store`
+    its artifact service (`/artifact/v2.0/…`)."""
+    return {"azureml": lambda root, behind: AzureMlSink(root, behind, history, store)}
 
 
 class AzureMlSink:
     """The artifact root of one run; see `ArtifactSink`. The service keeps the first file that was sent to a path."""
 
-    def __init__(self, root: str, behind: Behind, history: Behind, policy: Optional[RetryPolicy] = None) -> None:
+    def __init__(
+        self, root: str, behind: Behind, history: Behind, store: Behind, policy: Optional[RetryPolicy] = None
+    ) -> None:
         match = _ROOT.search(root)
         if match is None:
             raise Refused(0, "INVALID_PARAMETER_VALUE", f"{root} is no artifact root of a run.")
-        self._run_id, self._behind, self._history = unquote(match["run"]), behind, history
+        self._run_id, self._behind = unquote(match["run"]), behind
+        self._history, self._store = history, store
         self._policy = policy or RetryPolicy()
         self._base = ""
 
@@ -39,12 +43,16 @@ class AzureMlSink:
         answer = self._history.request("POST", f"{self._artifacts()}/batch/metadata", {"paths": [{"path": path}]})
         errors = answer.get("errors") or {}
         if path in errors:
-            # The answer to an earlier attempt may have been lost on its way.
-            if self.size(path) == file.size_bytes:
+            # The answer to an earlier attempt may have been lost on its way, before the file was sent or after that.
+            there = self.size(path)
+            if there == file.size_bytes:
                 return
-            inner = errors[path].get("error") or {}
-            raise Refused(409, "RESOURCE_ALREADY_EXISTS", str(inner.get("message") or f"{path} is taken."))
-        place = str(((answer.get("artifactContentInformation") or {}).get(path) or {}).get("contentUri") or "")
+            if there is not None:
+                inner = errors[path].get("error") or {}
+                raise Refused(409, "RESOURCE_ALREADY_EXISTS", str(inner.get("message") or f"{path} is taken."))
+            place = writable(self._store, self._run_id, path)
+        else:
+            place = str(((answer.get("artifactContentInformation") or {}).get(path) or {}).get("contentUri") or "")
         if not place:
             raise Unreachable(f"The run history named no place for {path}")
 
@@ -148,6 +156,12 @@ class AzureMlSink:
             )
         code = str(answer.headers.get("x-ms-error-code") or "")
         raise Refused(status, code or "INVALID_PARAMETER_VALUE", f"The storage refused the file ({status}).")
+
+
+def writable(store: Behind, run_id: str, path: str) -> str:
+    """An address to write an artifact of a run to that the artifact service has noted already; empty where it gives none."""
+    route = f"/artifacts/ExperimentRun/{quote(f'dcid.{run_id}', safe='')}/write"
+    return str(store.request("GET", route, {"path": path}).get("contentUri") or "")
 
 
 def _broken() -> Tuple[Type[Exception], ...]:

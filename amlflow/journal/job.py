@@ -25,7 +25,7 @@ from .folder import Journal
 from .rest import RestServer
 
 _TRACKING, _TOKEN, _RUN = "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_TOKEN", "MLFLOW_RUN_ID"
-_V1, _V2, _HISTORY = "/mlflow/v1.0/", "/mlflow/v2.0/", "/history/v1.0/"
+_V1, _V2, _HISTORY, _STORE = "/mlflow/v1.0/", "/mlflow/v2.0/", "/history/v1.0/", "/artifact/v2.0/"
 FLUSH_TIMEOUT_S = 600.0
 
 
@@ -49,16 +49,18 @@ def run(line: str, env: Mapping[str, str]) -> int:
     def service(prefix: str) -> RestServer:
         return RestServer(behind[attach.BEHIND], lambda: {"Authorization": f"Bearer {token}"}, prefix=prefix)
 
-    tracking, history = service(behind[attach.PREFIX]), service(behind[attach.PREFIX].replace(_V2, _HISTORY, 1))
+    tracking, history, store = (
+        service(behind[attach.PREFIX].replace(_V2, plane, 1)) for plane in (_V2, _HISTORY, _STORE)
+    )
     if env.get(_RUN):
         root = f"{env[_TRACKING]}/runs/{quote(env[_RUN], safe='')}/artifacts"
-        outputs.restore(azure.AzureMlSink(root, tracking, history), Path.cwd(), _tell)
+        outputs.restore(azure.AzureMlSink(root, tracking, history, store), Path.cwd(), _tell)
     if importlib.util.find_spec("mlflow") is None:
         return _finished(line, env)
     folder = tempfile.mkdtemp(prefix="amlflow-journal-")
     journal = Journal(Path(folder))
     journal.begin(behind[attach.BEHIND])
-    openers = azure.opener(history)
+    openers = azure.opener(history, store)
     drainer = Drainer(journal, tracking, AZURE_ML, openers=openers, tell=_tell)
     drainer.start()
     own = {_TRACKING: "amlflow:", "MLFLOW_REGISTRY_URI": "amlflow:", attach.JOURNAL: folder, attach.DRAINED: "1"}

@@ -76,3 +76,24 @@ def test_ten_commands_outlast_a_failing_service(amlflow: Any, failing: Any) -> N
 @pytest.mark.slow
 def test_a_hundred_commands_outlast_a_failing_service(amlflow: Any, failing: Any) -> None:
     _drive(amlflow, failing, 10)
+
+
+def test_an_artifact_whose_place_was_noted_without_an_answer_arrives(amlflow: Any, azure: Any) -> None:
+    (amlflow.cwd / "note.txt").write_text("a note")
+    (amlflow.cwd / "model").mkdir()
+    (amlflow.cwd / "model" / "MLmodel").write_text("flavors: {python_function: {loader_module: os}}\n")
+    name = f"f{uuid.uuid4().hex[:6]}"
+    run = amlflow.ok("track", "-e", name, "--", "sh", "-c", "echo $AMLFLOW_RUN").out.strip()
+    amlflow.ok("sync")
+    for arguments in (["log", "artifact", "note.txt", "--run", run], ["register", "model", "--name", name]):
+        azure.run("fault", "POST */artifacts/batch/metadata:lost:x1")
+        try:
+            amlflow.ok(*arguments)
+        finally:
+            azure.run("fault", "--clear")
+    amlflow.ok("run", "download", run, "note.txt", "--to", "down")
+    assert (amlflow.cwd / "down" / "note.txt").read_text() == "a note"
+    amlflow.ok("model", "download", name, "--to", "got")
+    # What is there stays: the service overwrites nothing.
+    (amlflow.cwd / "note.txt").write_text("another note")
+    assert "already exists" in amlflow("log", "artifact", "note.txt", "--run", run).err

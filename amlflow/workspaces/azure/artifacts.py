@@ -13,14 +13,16 @@ from urllib.parse import unquote
 
 from amlflow import paths
 from amlflow.errors import AmlflowError, NotFound, NotSupported
-from amlflow.journal.rest import RestServer
+from amlflow.journal.azure import writable
+from amlflow.journal.errors import Refused, Unreachable
+from amlflow.journal.rest import Behind, RestServer
 from amlflow.workspaces.azure import arm, blobs
 from amlflow.workspaces.azure.datastores import AzureDatastores
 from amlflow.workspaces.azure.job_bodies import datastore_path
 from amlflow.workspaces.azure.service import Service
 from amlflow.workspaces.base import Artifact, Run
 from amlflow.workspaces.server.artifacts import Artifacts, files_at
-from amlflow.workspaces.server.client import Client
+from amlflow.workspaces.server.client import Client, unavailable
 
 _PATHS_A_REQUEST = 500
 _OF_RUN = re.compile(r"/runs/(?P<run>[^/]+)/artifacts(?:/(?P<path>.*))?$")
@@ -28,8 +30,8 @@ _STORED = re.compile(r"ExperimentRun/dcid\.(?P<run>[^/]+)(?:/(?P<path>.*))?$")
 
 
 class AzureArtifacts:
-    def __init__(self, service: Service, client: Client, server: RestServer) -> None:
-        self._service, self._client = service, client
+    def __init__(self, service: Service, client: Client, server: RestServer, store: Behind) -> None:
+        self._service, self._client, self._store = service, client, store
         self._listing = Artifacts(client, server)
 
     def entries(self, run_id: str, path: str) -> list[Artifact]:
@@ -110,10 +112,14 @@ class AzureArtifacts:
         answer = self._history(
             "POST", experiment_id, run_id, "batch/metadata", {"paths": [{"path": path} for path in wanted]}
         )
+        given = dict(answer.get("artifactContentInformation") or {})
         for path, error in (answer.get("errors") or {}).items():
+            if not self._has_content(experiment_id, run_id, path):
+                # Noted by an earlier attempt whose answer was lost.
+                given[path] = {"contentUri": self._writable(run_id, path)}
+                continue
             reason = (error.get("error") or error).get("message") or "no reason was given"
             raise AmlflowError(f"The artifact {path!r} of run {run_id} cannot be kept: {reason}", "Give another name.")
-        given = answer.get("artifactContentInformation") or {}
         places = {path: str((given.get(path) or {}).get("contentUri") or "") for path in wanted}
         missing = next((path for path, address in places.items() if not address), "")
         if missing:
@@ -134,6 +140,21 @@ class AzureArtifacts:
             if not following or following == token:
                 return
             token = following
+
+    def _has_content(self, experiment_id: str, run_id: str, path: str) -> bool:
+        address = next((found for name, found in self.addresses(experiment_id, run_id, path) if name == path), "")
+        try:
+            return bool(address) and blobs.Container(self._service.http, address).facts("") is not None
+        except NotFound:
+            return False
+
+    def _writable(self, run_id: str, path: str) -> str:
+        try:
+            return writable(self._store, run_id, path)
+        except Refused as error:
+            raise self._client.refused(error) from error
+        except Unreachable as error:
+            raise unavailable(error) from error
 
     def _history(
         self, method: str, experiment_id: str, run_id: str, route: str, content: dict[str, Any]

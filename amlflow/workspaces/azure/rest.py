@@ -16,6 +16,8 @@ from amlflow.workspaces.azure.http import POLICY
 from amlflow.workspaces.azure.service import Service
 from amlflow.workspaces.server.client import Client, Limits
 
+# The service of the data plane that knows where artifacts are.
+STORE = "artifact/v2.0"
 _JOB_TOKEN = "MLFLOW_TRACKING_TOKEN"  # noqa: S105  the name of a variable
 
 

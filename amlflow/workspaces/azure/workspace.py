@@ -20,7 +20,7 @@ from amlflow.workspaces.azure import clouds
 from amlflow.workspaces.azure.arm import Arm
 from amlflow.workspaces.azure.auth import VARIABLE, Credential
 from amlflow.workspaces.azure.http import Http
-from amlflow.workspaces.azure.rest import AzureClient, AzureRest
+from amlflow.workspaces.azure.rest import STORE, AzureClient, AzureRest
 from amlflow.workspaces.azure.service import Service
 from amlflow.workspaces.base import Artifact
 from amlflow.workspaces.server.client import Limits
@@ -39,7 +39,7 @@ LIMITS = Limits(
     params=100,
     tags=50,
     batch=250,
-    runs_page=200,
+    runs_page=1000,
     experiments_page=200,
     models_page=200,
     versions_page=200,
@@ -113,7 +113,7 @@ class AzureWorkspace(RestWorkspace):
     def sinks(self) -> Mapping[str, Opener]:
         from amlflow.journal import azure
 
-        return azure.opener(AzureRest(self.service, "history/v1.0"))
+        return azure.opener(AzureRest(self.service, "history/v1.0"), AzureRest(self.service, STORE))
 
     def login(self) -> Mapping[str, str]:
         return {VARIABLE: self.credential.asked} if self.credential.asked else {}
@@ -179,4 +179,4 @@ class AzureWorkspace(RestWorkspace):
     def _artifacts(self) -> AzureArtifacts:
         from amlflow.workspaces.azure.artifacts import AzureArtifacts
 
-        return AzureArtifacts(self.service, self._client, self._behind.server())
+        return AzureArtifacts(self.service, self._client, self._behind.server(), AzureRest(self.service, STORE))

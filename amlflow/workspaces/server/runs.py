@@ -6,6 +6,7 @@ import math
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -20,6 +21,8 @@ from amlflow.workspaces.server.experiments import Experiments
 
 _VIEWS = {"active": "ACTIVE_ONLY", "deleted": "DELETED_ONLY", "all": "ALL"}
 _ID_LIKE = re.compile(r"[A-Za-z0-9_-]+")
+# Runs that are looked at for a bound of the best ones.
+_SAMPLE = 200
 _REFUSED_VALUE = "INVALID_PARAMETER_VALUE"
 
 _Item = TypeVar("_Item")
@@ -111,7 +114,8 @@ class Runs:
         key = filters.parse_key(query.order_by) if query.order_by else None
         if key is None or key.entity == "attributes" or self._client.limits.order_by_data:
             return _missing_last(self._found(query), key)
-        runs = self._found(RunQuery(query.experiment_ids, query.filter, lifecycle=query.lifecycle))
+        candidates = self._candidates(query, key) if query.limit and key.entity == "metrics" else query.filter
+        runs = self._found(RunQuery(query.experiment_ids, candidates, lifecycle=query.lifecycle))
         return _sorted_here(runs, key, query.descending)[: query.limit]
 
     def set_deleted(self, run_id: str, deleted: bool) -> None:
@@ -135,12 +139,41 @@ class Runs:
                 return dict(item)
         return None
 
-    def _found(self, query: RunQuery) -> list[Run]:
-        body: dict[str, Any] = {
+    def _candidates(self, query: RunQuery, key: filters.Key) -> str:
+        """A filter that leaves few runs more than the best `limit`. Of any page the worst of so many bounds them all, and the
+        runs within that bound have a page with a closer one: what is to be read shrinks with each request."""
+        limit, sample = query.limit or 0, min(_SAMPLE, self._client.limits.runs_page)
+        candidates, bound = query.filter, math.nan
+        while limit < sample:
+            body = {**self._search_body(query), "filter": candidates, "max_results": sample}
+            try:
+                answer = self._client.ask("POST", "runs/search", body)
+            except Refused:
+                # The whole search says what is wrong, or can be had without the bound.
+                return query.filter
+            if not answer.get("next_page_token"):
+                return candidates
+            metrics = [self._run(item).metrics.get(key.name) for item in answer.get("runs") or []]
+            known = sorted(
+                (value for value in metrics if value is not None and _rank(value) == 0), reverse=query.descending
+            )
+            if len(known) < limit or math.isinf(known[limit - 1]) or known[limit - 1] == bound:
+                return candidates
+            bound = known[limit - 1]
+            # Without an exponent, which not every reader of filters knows.
+            text = f"{_order(query.order_by)} {'>=' if query.descending else '<='} {Decimal(repr(bound)):f}"
+            candidates = f"{query.filter} AND {text}" if query.filter.strip() else text
+        return candidates
+
+    def _search_body(self, query: RunQuery) -> dict[str, Any]:
+        return {
             "experiment_ids": list(query.experiment_ids) or list(self._experiments.names()),
             "filter": query.filter,
             "run_view_type": _VIEWS[query.lifecycle],
         }
+
+    def _found(self, query: RunQuery) -> list[Run]:
+        body = self._search_body(query)
         if query.order_by:
             body["order_by"] = [f"{_order(query.order_by)} {'DESC' if query.descending else 'ASC'}"]
         try:

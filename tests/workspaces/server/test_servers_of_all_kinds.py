@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -216,5 +217,7 @@ def test_a_service_that_sorts_by_attributes_alone_is_sorted_for(clean_env: dict[
         for down in (False, True):
             query = RunQuery([experiment], order_by=key, descending=down)
             assert [r.name for r in plain.search_runs(query)] == [r.name for r in server.search_runs(query)]
+            best = replace(query, limit=1, filter="attributes.run_name LIKE 'r%'")
+            assert [r.name for r in plain.search_runs(best)] == [r.name for r in server.search_runs(best)]
     ids = [run.id for run in server.search_runs(RunQuery([experiment], filter="metrics.m < 3", order_by="run_name"))]
     assert plain.metric_histories(ids[:1], ["m"]) == server.metric_histories(ids[:1], ["m"])
