@@ -21,12 +21,14 @@ class ModelToDeploy:
 
 @dataclass(frozen=True, slots=True)
 class DeployOptions:
-    """`port` None takes a free one; `env_manager` is uv, local or conda; `timeout_s` bounds the wait for the first answer."""
+    """`port` None takes a free one; `env_manager` is uv, local or conda; `timeout_s` bounds the wait for the first answer;
+    `variables` are environment variables of the process that answers."""
 
     name: str = ""
     port: int | None = None
     env_manager: str = "uv"
     timeout_s: float = 120.0
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     def named(self, name: str) -> DeployOptions:
         return replace(self, name=name)
