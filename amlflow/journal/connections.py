@@ -7,6 +7,8 @@ from contextlib import suppress
 from typing import Any
 
 _KEPT = 32
+# What is read of a file at once while it is uploaded. With the 16 KB that are usual most of the time goes into Python's calls.
+_BLOCK_BYTES = 1 << 20
 # Linux alone has it.
 _QUICK_ACK = getattr(socket, "TCP_QUICKACK", None)
 
@@ -19,11 +21,19 @@ def new_session() -> Any:
     from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
     class Plain(HTTPConnection):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.blocksize = _BLOCK_BYTES
+
         def getresponse(self, *args: Any, **kwargs: Any) -> Any:
             acknowledge_at_once(self.sock)
             return super().getresponse(*args, **kwargs)
 
     class Encrypted(HTTPSConnection):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.blocksize = _BLOCK_BYTES
+
         def getresponse(self, *args: Any, **kwargs: Any) -> Any:
             acknowledge_at_once(self.sock)
             return super().getresponse(*args, **kwargs)

@@ -7,17 +7,20 @@ import os
 from dataclasses import dataclass
 from typing import List
 
+from . import segments
 from .folder import GENERAL, Journal, RunFolder
 
 
 @dataclass(frozen=True)
 class Pending:
-    """A run with something that its workspace has not. `size_bytes` is that of the log that waits, and of the files; `since_ms`
-    is when the last of it was acknowledged, or the journal begun. `kind` is that of the problem (unreachable, not_allowed, gone)
-    and `reason` its sentence, both empty without one; `refused` counts what was refused for good."""
+    """A run with something that its workspace has not. `records` counts those of the log that wait, `size_bytes` is the size of
+    these and of the files; `since_ms` is when the last of it was acknowledged, or the journal begun. `kind` is that of the
+    problem (unreachable, not_allowed, gone) and `reason` its sentence, both empty without one; `refused` counts what was
+    refused for good."""
 
     run_id: str
     name: str
+    records: int
     size_bytes: int
     since_ms: int
     reason: str
@@ -41,12 +44,23 @@ def _of(folder: RunFolder) -> Pending:
     return Pending(
         run_id=folder.id,
         name="" if folder.id == GENERAL else info.get("run_name", ""),
+        records=_count(folder),
         size_bytes=folder.pending_bytes() + _spooled_bytes(folder),
         since_ms=int(problem.get("since_ms", since_ms)),
         reason=problem.get("reason", ""),
         kind=problem.get("kind", ""),
         refused=len(folder.refused()),
     )
+
+
+def _count(folder: RunFolder) -> int:
+    reader = segments.Reader(folder.path, folder.sent()["log"])
+    count = 0
+    while True:
+        columns = reader.read_columns()
+        if not columns:
+            return count
+        count += sum(len(ends) for _, ends, _ in columns)
 
 
 def _spooled_bytes(folder: RunFolder) -> int:

@@ -154,10 +154,11 @@ class _CheckedReader(io.IOBase):
 
     def read(self, size: int = -1) -> bytes:
         data = self._source.read(size)
-        self._crc = zlib.crc32(data, self._crc)
-        self._read += len(data)
-        if self._read >= self._file.size_bytes and self._file.crc32 not in (None, self._crc):
-            raise self._damaged()
+        if self._file.crc32 is not None:
+            self._crc = zlib.crc32(data, self._crc)
+            self._read += len(data)
+            if self._read >= self._file.size_bytes and self._file.crc32 != self._crc:
+                raise self._damaged()
         return data
 
     def seek(self, offset: int, whence: int = 0) -> int:
