@@ -126,6 +126,10 @@ def pointed(emulator: Running, monkeypatch: pytest.MonkeyPatch) -> Running:
             monkeypatch.delenv(name)
     for name, value in emulator.env.items():
         monkeypatch.setenv(name, value)
+    # azureml-mlflow reads the address when it is imported; another test of this process may have done that before.
+    clouds = sys.modules.get("azureml.mlflow._common._cloud.cloud")
+    if clouds is not None:
+        monkeypatch.setattr(clouds, "KNOWN_METADATA_URL_LIST", [emulator.env["ARM_CLOUD_METADATA_URL"]])
     return emulator
 
 

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from amlflow.cli.completers import complete_model
+from amlflow.cli.completers import complete_model, complete_workspace
 from amlflow.cli.framework import Command, noun
 from amlflow.cli.state import State
 
-app = noun("List, show, alias, download and delete registered models.")
+app = noun("List, show, alias, download, promote and delete registered models.")
 
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help="NAME, NAME:VERSION or NAME@ALIAS.", autocompletion=complete_model)
@@ -68,7 +68,7 @@ def alias(
         registry.delete_alias(state.workspace, name, alias)
         state.note(f"{name}@{alias} is gone.")
         return
-    record = version_record(registry.set_alias(state.workspace, model, alias))
+    record = version_record(registry.set_alias(state.workspace, model, alias, state.note))
     state.out.one(record, "model", [(column.heading.lower(), column.of(record)) for column in VERSION_COLUMNS])
 
 
@@ -106,3 +106,33 @@ def delete(
             )
         typer.confirm(f"Delete {model!r} with all its versions?", abort=True, err=True)
     state.note(f"Deleted {registry.delete(state.workspace, model)}.")
+
+
+@app.command(cls=Command)
+def promote(
+    ctx: typer.Context,
+    model: ModelArgument,
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to", metavar="WORKSPACE", help="Where it goes, as -w takes it.", autocompletion=complete_workspace
+        ),
+    ],
+    name: Annotated[str, typer.Option("--name", "-n", help="Its name there, if another.")] = "",
+    alias: Annotated[list[str] | None, typer.Option("--alias", help="An alias that means it there.")] = None,
+) -> None:
+    """Copy a version to another workspace; a second time, the copy that is there is found.
+
+    Example: amlflow model promote wine@champion --to prod --alias champion
+    """
+    from amlflow.cli.records import VERSION_COLUMNS, version_record
+    from amlflow.services import promotion
+    from amlflow.workspaces import resolve
+
+    state = State.of(ctx)
+    target = resolve.open_workspace(promotion.target(to, state.config), state.note, state.auth)
+    done = promotion.promote(state.workspace, model, target, name, alias or [], state.note)
+    record = {**version_record(done.version), "workspace": target.reference, "promoted": done.is_new}
+    if not done.is_new:
+        state.note(f"It was promoted before: {record['model']} in {target.name} is that copy.")
+    state.out.one(record, "model", [(column.heading.lower(), column.of(record)) for column in VERSION_COLUMNS])

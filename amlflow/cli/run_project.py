@@ -106,7 +106,7 @@ def run_project(
         str,
         typer.Option(
             "--tier",
-            help="dedicated or spot.",
+            help="dedicated or spot; a job whose spot node is taken away begins again with its outputs/.",
             autocompletion=lambda: ["dedicated", "spot"],
             rich_help_panel=_ON_COMPUTE,
         ),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Callable, Mapping, Optional, TypeVar
+from pathlib import Path
+from typing import Any, Callable, Iterator, Mapping, Optional, Tuple, Type, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 from .errors import Refused, Unreachable
@@ -14,6 +15,7 @@ from .sinks import Opener, SpoolFile
 _ROOT = re.compile(r"/runs/(?P<run>[^/]+)/artifacts/?$")
 _BLOB = {"x-ms-blob-type": "BlockBlob", "x-ms-version": "2021-12-02"}
 _CONNECT_S, _ANSWER_S = 10.0, 300.0
+_CHUNK_BYTES = 1 << 20
 _Answer = TypeVar("_Answer")
 
 
@@ -54,11 +56,7 @@ class AzureMlSink:
         self._persist(send)
 
     def size(self, path: str) -> Optional[int]:
-        query = {"path": path}
-        answer = self._history.request("GET", f"{self._artifacts()}/prefix/contentinfo", query)
-        place = next(
-            (str(item.get("contentUri")) for item in answer.get("value") or [] if item.get("path") == path), ""
-        )
+        place = next((address for name, address in self.addresses(path) if name == path), "")
         if not place:
             return None
 
@@ -69,6 +67,39 @@ class AzureMlSink:
             return int(self._checked(found).headers.get("Content-Length") or 0)
 
         return self._persist(ask)
+
+    def addresses(self, path: str) -> Iterator[Tuple[str, str]]:
+        """The files at or below `path`, each with an address to fetch it from."""
+        token = ""
+        while True:
+            query = {"path": path, **({"continuationToken": token} if token else {})}
+            answer = self._history.request("GET", f"{self._artifacts()}/prefix/contentinfo", query)
+            for item in answer.get("value") or []:
+                name = str(item.get("path") or "")
+                if name == path or name.startswith(f"{path}/"):
+                    yield name, str(item.get("contentUri") or "")
+            following = str(answer.get("continuationToken") or "")
+            if not following or following == token:
+                return
+            token = following
+
+    def fetch(self, address: str, file: Path) -> None:
+        """Write what is at an address that `addresses` gave."""
+
+        def receive(remaining_s: float) -> None:
+            answer = self._checked(self._ask("GET", address, {"x-ms-version": _BLOB["x-ms-version"]}, stream=True))
+            promised, size = str(answer.headers.get("Content-Length", "")), 0
+            with answer, file.open("wb") as out:
+                try:
+                    for chunk in answer.iter_content(_CHUNK_BYTES):
+                        out.write(chunk)
+                        size += len(chunk)
+                except _broken() as error:
+                    raise Transient(f"broke off the transfer after {size} bytes") from error
+            if promised.isdigit() and size < int(promised):
+                raise Transient(f"broke off the transfer after {size} bytes")
+
+        self._persist(receive)
 
     def _artifacts(self) -> str:
         if not self._base:
@@ -84,12 +115,18 @@ class AzureMlSink:
             raise Unreachable(f"The storage {failure.reason}", failure.maybe_applied, failure.status) from failure
 
     @staticmethod
-    def _ask(method: str, place: str, headers: Mapping[str, str], data: Any = None) -> Any:
+    def _ask(method: str, place: str, headers: Mapping[str, str], data: Any = None, stream: bool = False) -> Any:
         import requests
 
         try:
             return requests.request(
-                method, place, headers=dict(headers), data=data, timeout=(_CONNECT_S, _ANSWER_S), allow_redirects=False
+                method,
+                place,
+                headers=dict(headers),
+                data=data,
+                stream=stream,
+                timeout=(_CONNECT_S, _ANSWER_S),
+                allow_redirects=False,
             )
         except requests.exceptions.RequestException as error:
             # The address carries a right to write: it goes into no sentence.
@@ -111,3 +148,11 @@ class AzureMlSink:
             )
         code = str(answer.headers.get("x-ms-error-code") or "")
         raise Refused(status, code or "INVALID_PARAMETER_VALUE", f"The storage refused the file ({status}).")
+
+
+def _broken() -> Tuple[Type[Exception], ...]:
+    """What reading an answer raises when the connection breaks."""
+    import requests
+    from urllib3.exceptions import HTTPError
+
+    return requests.exceptions.RequestException, HTTPError

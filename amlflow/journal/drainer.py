@@ -132,6 +132,7 @@ class Drainer:
             if known.work is not None:
                 with contextlib.suppress(Exception):
                     known.work.exception(max(0.0, deadline - time.monotonic()))
+        self._tidy(at_once=True)
         self._crew.end()
         self._file_crew.end()
         self._stop.clear()
@@ -322,11 +323,11 @@ class Drainer:
             for halt in self._halts:
                 halt.set()
 
-    def _tidy(self) -> None:
+    def _tidy(self, at_once: bool = False) -> None:
         """Remove journals of which all was sent before their programs ended."""
         now = time.monotonic()
         for run_id, known in list(self._known.items()):
-            if known.sizes is not None and not known.is_under_way and now >= known.tidy_at:
+            if known.sizes is not None and not known.is_under_way and (at_once or now >= known.tidy_at):
                 known.tidy_at = now + _TIDY_S
                 folder = self._journal.run(run_id)
                 with folder.draining() as mine:

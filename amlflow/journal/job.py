@@ -1,7 +1,8 @@
 """`python -m amlflow_journal.job LINE`: a shell line within an Azure ML job, its MLflow calls led through a journal.
 
-Azure ML's server answers 404 to what MLflow 3 asks of it for logged models; the journal answers in its place, and sends on what
-the server takes. The line runs as it is where there is no MLflow, or no job around it.
+What an earlier try of the job has left in `outputs/` is there again before the line runs. Azure ML's server answers 404 to what
+MLflow 3 asks of it for logged models; the journal answers in its place, and sends on what the server takes. The line runs as it
+is where there is no MLflow, or no job around it.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
-from . import attach, azure
+from . import attach, azure, outputs
 from .batches import AZURE_ML
 from .drainer import Drainer
 from .folder import Journal
 from .rest import RestServer
 
-_TRACKING, _TOKEN = "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_TOKEN"
+_TRACKING, _TOKEN, _RUN = "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_TOKEN", "MLFLOW_RUN_ID"
 _V1, _V2, _HISTORY = "/mlflow/v1.0/", "/mlflow/v2.0/", "/history/v1.0/"
 FLUSH_TIMEOUT_S = 600.0
 
@@ -40,19 +41,25 @@ def behind_of(env: Mapping[str, str]) -> Optional[Dict[str, str]]:
 def run(line: str, env: Mapping[str, str]) -> int:
     """Run the line to its end and send what it has logged; its exit code, 1 where something could not be sent."""
     behind = behind_of(env)
-    if behind is None or importlib.util.find_spec("mlflow") is None:
+    # MLflow brings it.
+    if behind is None or importlib.util.find_spec("requests") is None:
         return _finished(line, env)
-    folder = tempfile.mkdtemp(prefix="amlflow-journal-")
-    journal = Journal(Path(folder))
-    journal.begin(behind[attach.BEHIND])
     token = behind[attach.TOKEN]
 
     def service(prefix: str) -> RestServer:
         return RestServer(behind[attach.BEHIND], lambda: {"Authorization": f"Bearer {token}"}, prefix=prefix)
 
-    history = service(behind[attach.PREFIX].replace(_V2, _HISTORY, 1))
+    tracking, history = service(behind[attach.PREFIX]), service(behind[attach.PREFIX].replace(_V2, _HISTORY, 1))
+    if env.get(_RUN):
+        root = f"{env[_TRACKING]}/runs/{quote(env[_RUN], safe='')}/artifacts"
+        outputs.restore(azure.AzureMlSink(root, tracking, history), Path.cwd(), _tell)
+    if importlib.util.find_spec("mlflow") is None:
+        return _finished(line, env)
+    folder = tempfile.mkdtemp(prefix="amlflow-journal-")
+    journal = Journal(Path(folder))
+    journal.begin(behind[attach.BEHIND])
     openers = azure.opener(history)
-    drainer = Drainer(journal, service(behind[attach.PREFIX]), AZURE_ML, openers=openers, tell=_tell)
+    drainer = Drainer(journal, tracking, AZURE_ML, openers=openers, tell=_tell)
     drainer.start()
     own = {_TRACKING: "amlflow:", "MLFLOW_REGISTRY_URI": "amlflow:", attach.JOURNAL: folder, attach.DRAINED: "1"}
     try:

@@ -343,7 +343,10 @@ def _fault(answer: Any) -> tuple[str, str]:
     inner = parsed.get("error")
     if isinstance(inner, dict):
         return str(inner.get("code") or parsed.get("error_code") or ""), str(inner.get("message") or "")
-    return str(parsed.get("error_code") or ""), str(parsed.get("message") or inner or "")
+    # Azure ML's MLflow server says it in a part of its own.
+    outer = parsed.get("Error")
+    said = outer.get("Message") if isinstance(outer, dict) else ""
+    return str(parsed.get("error_code") or ""), str(parsed.get("message") or inner or said or "")
 
 
 def _is_page(answer: Any) -> bool:

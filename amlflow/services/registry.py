@@ -30,7 +30,9 @@ class RegisterRequest:
 def register(workspace: Workspace, request: RegisterRequest, warn: Callable[[str], None]) -> ModelVersion:
     """Make a version of the model. The source is looked at before anything is changed: its MLmodel file must be read,
     and a missing signature is warned of."""
-    _check_name(request.name)
+    check_name(request.name)
+    for alias in request.aliases:
+        check_alias(alias)
     source = find_source(workspace, request.source, request.experiment)
     folder = workspace.fetch(source.location)
     mlmodel = read_mlmodel(folder)
@@ -43,8 +45,7 @@ def register(workspace: Workspace, request: RegisterRequest, warn: Callable[[str
     version = workspace.create_model_version(
         request.name, source.uri, source.run_id, request.description, dict(request.tags)
     )
-    for alias in request.aliases:
-        workspace.set_alias(version.name, alias, version.version)
+    set_aliases(workspace, version, request.aliases, warn)
     return workspace.get_model_version(version.name, version.version) if request.aliases else version
 
 
@@ -73,7 +74,7 @@ def find_source(workspace: Workspace, asked: str, experiment: str = "") -> Model
     except NotFound as error:
         if Path(asked).expanduser().is_dir():
             return references.find_model(workspace, str(Path(asked).absolute()))
-        if asked.startswith("best:") or asked == "last":
+        if asked.startswith("best:") or asked == "last" or references.is_id(asked):
             raise
         raise NotFound(
             f"There is no model, run or model folder {asked!r} in workspace {workspace.name!r}.",
@@ -119,12 +120,24 @@ def check_complete(folder: Path, mlmodel: Mapping[str, Any], label: str) -> None
                 )
 
 
-def set_alias(workspace: Workspace, model: str, alias: str) -> ModelVersion:
+def set_alias(workspace: Workspace, model: str, alias: str, say: Callable[[str], None]) -> ModelVersion:
     """Let an alias mean this version, whatever it meant before."""
-    _check_alias(alias)
+    check_alias(alias)
     version = references.find_version(workspace, model)
-    workspace.set_alias(version.name, alias, version.version)
+    set_aliases(workspace, version, [alias], say)
     return workspace.get_model_version(version.name, version.version)
+
+
+def set_aliases(
+    workspace: Workspace, version: ModelVersion, aliases: Sequence[str], say: Callable[[str], None]
+) -> None:
+    """Let each of the aliases mean the version; `say` is told where other tools do not see them."""
+    own = [workspace.set_alias(version.name, alias, version.version) for alias in aliases]
+    if not all(own):
+        say(
+            f"The registry of {workspace.name!r} has no aliases: they are kept as tags of the model, which amlflow reads as "
+            "aliases and other tools do not."
+        )
 
 
 def delete_alias(workspace: Workspace, name: str, alias: str) -> None:
@@ -154,12 +167,14 @@ def delete(workspace: Workspace, asked: str) -> str:
     return f"{version.name}:{version.version}"
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raises `UsageError` for what cannot name a model."""
     if not name or any(character in name for character in ":/@") or name in (".", ".."):
         raise UsageError(f"{name!r} cannot name a model.", "A name is not empty and has none of the characters : / @.")
 
 
-def _check_alias(alias: str) -> None:
+def check_alias(alias: str) -> None:
+    """Raises `UsageError` for what cannot be an alias."""
     numeric = alias.lower().removeprefix("v").isdigit()
     allowed = alias and all(character.isalnum() or character in "-_" for character in alias)
     if not allowed or numeric or alias.lower() == "latest":

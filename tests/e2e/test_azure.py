@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -171,3 +172,40 @@ def test_failing_requests_are_repeated_and_double_nothing(amlflow: Any, tiny: Pa
         azure.run("fault", "--clear")
     after = set(amlflow.ok("job", "list", "-q").out.split())
     assert len(after - before) == 1
+
+
+def test_a_job_whose_node_was_taken_away_goes_on_from_its_outputs(
+    amlflow: Any, azure: Any, project: Callable[..., Path]
+) -> None:
+    amlflow.ok("compute", "create", "cpu-cluster", "--max", "2", "-q")
+    begun = amlflow.cwd / "begun"
+    program = f"""
+import pathlib, time
+kept = pathlib.Path("outputs/deep/epoch")
+if kept.exists():
+    print("from epoch", kept.read_text(), sorted(str(path) for path in pathlib.Path("outputs").rglob("*") if path.is_file()))
+    raise SystemExit
+kept.parent.mkdir(parents=True)
+kept.write_text("7")
+pathlib.Path("outputs/empty").touch()
+pathlib.Path({str(begun)!r}).touch()
+time.sleep(300)
+"""
+    project({"MLproject": "entry_points: {main: {command: python train.py}}\n", "train.py": program})
+    started = amlflow.start(
+        "run-project", "proj", "--compute", "cpu-cluster", "-e", "spot", "--environment", "image:python:3.11"
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not begun.exists():
+            assert time.monotonic() < deadline
+            assert started.poll() is None, started.communicate()
+            time.sleep(0.2)
+        (job,) = amlflow.ok("job", "list", "--experiment", "spot", "--status", "running", "-q").out.split()
+        azure.run("preempt", job)
+        out, err = started.communicate(timeout=180)
+    finally:
+        started.kill()
+    assert started.returncode == 0, err
+    assert "from epoch 7 ['outputs/deep/epoch', 'outputs/empty']\n" in out.decode()
+    assert "2 files of an earlier try of this job restored to outputs/." in amlflow.ok("job", "logs", job).out

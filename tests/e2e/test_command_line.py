@@ -256,6 +256,8 @@ def test_zsh_completes_for_real(amlflow: Any) -> None:
     shell.send("amlflow run show merr\t")
     shell.expect("merry-run")
     shell.sendintr()
+    # The line editor is ready again; what is typed before would be taken for part of the interrupted line.
+    shell.expect_exact("\x1b[?2004h")
     shell.send("amlflow regis\t")
     shell.expect("register")
     shell.close(force=True)

@@ -211,16 +211,18 @@ def test_each_process_of_a_distributed_job_knows_its_place(client: Any, tmp_path
 
 
 def test_a_job_whose_nodes_are_taken_away_runs_again(client: Any, emulator: Running, tmp_path: Path) -> None:
-    text = "cat outputs/progress || { echo half > outputs/progress; sleep 300; }"
+    text = f"test -e {tmp_path}/again && ls outputs && exit 0; echo half > outputs/progress; touch {tmp_path}/again; sleep 300"
     name = client.jobs.create_or_update(command(command=text, environment=BASE, compute=CLUSTER)).name
     _until(client, name, lambda status: status == "Running")
     deadline = time.monotonic() + 60
-    while not list((emulator.home / "emulator").glob(f"workspaces/*/jobs/{name}/wd/outputs/progress")):
+    while not (tmp_path / "again").exists():
         assert time.monotonic() < deadline
         time.sleep(0.1)
     emulator.run("preempt", name)
     assert _ended(client, name) == "Completed"
-    assert _log(client, name, tmp_path) == "half\n"
+    # The new node has an empty folder; what the first one left is among the job's artifacts.
+    assert _log(client, name, tmp_path) == ""
+    assert (tmp_path / name / "artifacts" / "outputs" / "progress").read_text() == "half\n"
 
 
 def test_a_job_that_runs_too_long_is_cancelled(client: Any) -> None:

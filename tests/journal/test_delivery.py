@@ -438,3 +438,18 @@ def test_an_unknown_route_of_a_known_thing_is_refused_once(journal: Journal, beh
     assert len(general.refused()) == 1
     with pytest.raises(Refused):
         behind.request("POST", "/api/2.0/mlflow/no/such/route", {"a": 1})
+
+
+def test_a_journal_goes_when_its_program_has_ended_after_everything_was_sent(
+    journal: Journal, behind: RestServer
+) -> None:
+    run = online(journal, behind)
+    writer = run.writer()
+    writer.append(["m", "loss", 1, 1, 1])
+    sender = drainer(journal, behind)
+    sender.start()
+    assert sender.flush(timeout_s=60)
+    assert run.path.exists()
+    writer.close()
+    sender.stop()
+    assert not run.path.exists()

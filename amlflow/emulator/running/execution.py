@@ -131,7 +131,6 @@ class Execution:
                 outputs[name].mkdir()
         (self._code / "outputs").mkdir(exist_ok=True)
         (self._code / "logs").mkdir(exist_ok=True)
-        self._restore(self._code / "outputs")
         return inputs, outputs
 
     def _fetch_code(self, code_id: str) -> None:
@@ -150,11 +149,6 @@ class Execution:
             return str(given["uri"])
         folder = self._folder / "inputs" / name
         return str(self._scene.data.fetch(self._workspace, given["uri"], folder, kind == "uri_file"))
-
-    def _restore(self, folder: Path) -> None:
-        """A job that runs again after its node was taken away finds what it had written to `outputs/`."""
-        if self._job.body.get("attempt", 1) > 1:
-            self._scene.data.blobs.download(self._artifacts, run_path(self._job.name, "outputs"), folder)
 
     def _processes(
         self,

@@ -19,7 +19,7 @@ from amlflow.workspaces.azure.datastores import AzureDatastores
 from amlflow.workspaces.azure.job_bodies import datastore_path
 from amlflow.workspaces.azure.service import Service
 from amlflow.workspaces.base import Artifact, Run
-from amlflow.workspaces.server.artifacts import Artifacts
+from amlflow.workspaces.server.artifacts import Artifacts, files_at
 from amlflow.workspaces.server.client import Client
 
 _PATHS_A_REQUEST = 500
@@ -39,13 +39,7 @@ class AzureArtifacts:
         """Keep a file, or a folder with all it holds, below `folder`. Raises `AmlflowError` for a path that is taken: the service
         keeps what it has."""
         base = folder.strip("/")
-        files = [(_joined(base, file.name), file)] if file.is_file() else []
-        if file.is_dir():
-            files = [
-                (_joined(base, item.relative_to(file).as_posix()), item)
-                for item in sorted(file.rglob("*"))
-                if item.is_file()
-            ]
+        files = [(_joined(base, name), one) for one, name in files_at(file)] if file.exists() else []
         if not files:
             raise NotFound(f"There is no file in {str(file)!r} to keep.", "Give a file, or a folder with files.")
         for start in range(0, len(files), _PATHS_A_REQUEST):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from amlflow import paths
+from amlflow.errors import NotSupported
 from amlflow.journal.batches import AZURE_ML
 from amlflow.journal.batches import Limits as JournalLimits
 from amlflow.journal.rest import Behind
@@ -153,6 +154,14 @@ class AzureWorkspace(RestWorkspace):
         page = f"/runs/{job}" if job else "/home"
         tenant = self.service.description().tenant
         return f"{self.credential.cloud.studio}{page}?wsid={self.service.path}{f'&tid={tenant}' if tenant else ''}"
+
+    def delete_model(self, name: str, version: str = "") -> None:
+        if not version:
+            raise NotSupported(
+                f"Azure ML deletes no registered model as a whole, and {name!r} stays.",
+                f"Delete its versions, `amlflow model delete {name}:VERSION`; the studio can archive the model.",
+            )
+        super().delete_model(name, version)
 
     def list_artifacts(self, run_id: str, path: str = "") -> list[Artifact]:
         return self._artifacts.entries(run_id, path)

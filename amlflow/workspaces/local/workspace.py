@@ -276,8 +276,9 @@ class LocalWorkspace:
         version = self._made.create_model_version(name, recorded, location, run_id, description, tags)
         return self.get_model_version(name, version)
 
-    def set_alias(self, name: str, alias: str, version: str) -> None:
+    def set_alias(self, name: str, alias: str, version: str) -> bool:
         self._made.set_alias(name, alias, version)
+        return True
 
     def delete_alias(self, name: str, alias: str) -> None:
         self._made.delete_alias(name, alias)

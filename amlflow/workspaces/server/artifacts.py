@@ -79,7 +79,7 @@ class Artifacts:
             local.upload(_joined(place.uri, below), file)
         else:
             base = _joined(place.path, below)
-            files = [(one, _joined(base, name)) for one, name in _files(file)]
+            files = [(one, _joined(base, name)) for one, name in files_at(file)]
             self._client.each(lambda pair: self._upload(*pair), files)
 
     def copy_out(self, root_uri: str, path: str, destination: Path) -> Path:
@@ -239,7 +239,7 @@ def _entry(item: dict[str, object], path: str) -> Artifact:
     return Artifact(path, is_dir, None if is_dir else int(str(item.get("file_size") or 0)))
 
 
-def _files(file: Path) -> list[tuple[Path, str]]:
+def files_at(file: Path) -> list[tuple[Path, str]]:
     """A file, or every file of a folder, with the path that it is kept under."""
     if not file.is_dir():
         return [(file, file.name)]

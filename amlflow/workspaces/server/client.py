@@ -10,12 +10,14 @@ from typing import Any, TypeVar
 from amlflow.errors import AmlflowError, NotAllowed, NotFound, NotSupported, Unavailable, UsageError
 from amlflow.journal.errors import Refused, Unreachable
 from amlflow.journal.rest import Behind
+from amlflow.journal.retry import RetryPolicy, Transient, persist
 
 API = "/api/2.0/mlflow"
 NOT_THERE = "RESOURCE_DOES_NOT_EXIST"
 NO_ROUTE = "ENDPOINT_NOT_FOUND"
 TAKEN = "RESOURCE_ALREADY_EXISTS"
 _THREADS = 8
+_INSISTING = RetryPolicy(most=8, base_s=0.3, cap_s=5.0, deadline_s=60.0)
 _USAGE = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "UserError", "ValidationError")
 
 _Item = TypeVar("_Item")
@@ -68,6 +70,30 @@ class Client:
             return self.ask(method, path, body, retry=retry)
         except Refused as error:
             raise self.refused(error) from error
+
+    def once(self, attempt: Callable[[], _Found], made: Callable[[], _Found | None]) -> _Found:
+        """What the attempt returns, which must not be carried out twice: where it broke off and may have been carried out,
+        `made` looks for what it left before it is repeated. Raises what the first attempt raised, when none succeeds."""
+        first: Unavailable | None = None
+
+        def one(_remaining_s: float) -> _Found:
+            nonlocal first
+            try:
+                found = made() if first else None
+                return attempt() if found is None else found
+            except Unavailable as error:
+                cause = error.__cause__
+                unsure = isinstance(cause, Unreachable) and cause.maybe_applied
+                if not unsure and first is None:
+                    raise
+                first = first or error
+                raise Transient(error.message, final=not unsure) from error
+
+        try:
+            return persist(_INSISTING, one)
+        except Transient:
+            assert first is not None
+            raise first from first.__cause__
 
     def pages(
         self, method: str, path: str, body: Mapping[str, Any], key: str, page: int, limit: int | None = None

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from amlflow.errors import NotFound, NotSupported
+from amlflow.errors import AmlflowError, NotFound
 from amlflow.journal.errors import Refused
 from amlflow.workspaces.base import LoggedModel, ModelVersion, RegisteredModel
 from amlflow.workspaces.server.client import NOT_THERE, TAKEN, Client, named, pairs, quoted
 
 _READY = ("LOGGED_MODEL_READY", "READY")
 _LOGGED_PAGE = 50
+# A registry without aliases keeps them as tags of the model, as the journal's registry does: this and the alias = version.
+_ALIAS_TAG = "amlflow.alias."
 
 
 class Models:
@@ -55,15 +58,12 @@ class Models:
             )
         except Refused as error:
             raise self._client.refused(error) from error
-        aliases: dict[str, list[str]] = {}
-        for alias, version in model.aliases.items():
-            aliases.setdefault(version, []).append(alias)
         # Some databases do not tell a from A in a name.
         own = [item for item in found if item.get("name") == name]
         places = self._client.each(self._location, own)
         # A search leaves the aliases out.
         versions = [
-            _version(item, place, sorted(aliases.get(str(item["version"]), [])))
+            _version(item, place, _meaning(model, str(item["version"])))
             for item, place in zip(own, places, strict=True)
         ]
         return sorted(versions, key=lambda item: -int(item.version))
@@ -73,14 +73,12 @@ class Models:
         missing = NotFound(f"The model {name!r} has no version {version!r}.")
         if not version.isdigit():
             raise missing
-        try:
-            answer = self._client.ask("GET", "model-versions/get", {"name": name, "version": version})
-        except Refused as error:
-            if error.code == NOT_THERE:
-                raise missing from error
-            raise self._client.refused(error) from error
-        item = answer["model_version"]
-        return _version(item, self._location(item), sorted(str(alias) for alias in item.get("aliases") or []))
+        # Of its aliases the version names those alone that the registry has as such.
+        reads: list[Callable[[], Any]] = [lambda: self._item(name, version), lambda: self._find(name)]
+        item, model = self._client.each(lambda read: read(), reads)
+        if item is None or model is None:
+            raise missing
+        return _version(item, self._location(item), _meaning(model, version))
 
     def create_version(
         self, name: str, source: str, run_id: str, description: str, tags: Mapping[str, str]
@@ -93,6 +91,8 @@ class Models:
             if error.code != TAKEN:
                 raise self._client.refused(error) from error
             is_new = False
+        before = self._find(name)
+        latest = int(before.latest_version or 0) if before else 0
         body: dict[str, Any] = {"name": name, "source": source, "tags": named(tags)}
         if run_id:
             body["run_id"] = run_id
@@ -101,23 +101,40 @@ class Models:
         if source.startswith("models:/m-"):
             body["model_id"] = source.removeprefix("models:/")
         try:
-            made = self._client.ask("POST", "model-versions/create", body, retry=False)["model_version"]
+            made = self._client.once(
+                lambda: self._client.ask("POST", "model-versions/create", body, retry=False)["model_version"],
+                lambda: self._made(body, latest),
+            )
         except Refused as error:
             if is_new:
-                self.delete(name, "")
+                with contextlib.suppress(AmlflowError):
+                    self.delete(name, "")
             raise self._client.refused(error) from error
         return self.version(name, str(made["version"]))
 
-    def set_alias(self, name: str, alias: str, version: str) -> None:
-        self._alias("POST", {"name": name, "alias": alias, "version": version})
+    def set_alias(self, name: str, alias: str, version: str) -> bool:
+        """Whether the registry has aliases; one without is given a tag of the model."""
+        if self._has_aliases("POST", {"name": name, "alias": alias, "version": version}):
+            return True
+        self.version(name, version)
+        tag = {"name": name, "key": f"{_ALIAS_TAG}{alias}", "value": version}
+        self._client.call("POST", "registered-models/set-tag", tag)
+        return False
 
     def delete_alias(self, name: str, alias: str) -> None:
-        self._alias("DELETE", {"name": name, "alias": alias})
+        self._has_aliases("DELETE", {"name": name, "alias": alias})
+        # There may be one of a time when the registry had no aliases.
+        model = self._find(name)
+        if model is not None and alias in model.aliases:
+            self._delete_alias_tag(name, alias)
 
     def delete(self, name: str, version: str) -> None:
         """One version, or the model with all of them."""
         if version:
             self._client.call("DELETE", "model-versions/delete", {"name": name, "version": version})
+            model = self._find(name)
+            for alias in _meaning(model, version) if model is not None else ():
+                self._delete_alias_tag(name, alias)
         else:
             self._client.call("DELETE", "registered-models/delete", {"name": name})
 
@@ -177,22 +194,43 @@ class Models:
                 return None
             raise self._client.refused(error) from error
 
-    def _alias(self, method: str, body: Mapping[str, str]) -> None:
+    def _item(self, name: str, version: str) -> dict[str, Any] | None:
+        try:
+            answer = self._client.ask("GET", "model-versions/get", {"name": name, "version": version})
+        except Refused as error:
+            if error.code == NOT_THERE:
+                return None
+            raise self._client.refused(error) from error
+        return dict(answer["model_version"])
+
+    def _made(self, body: Mapping[str, Any], latest: int) -> dict[str, Any] | None:
+        """The version that an earlier attempt with this body has made: it is newer than the latest before."""
+        wanted = (body["source"], body.get("run_id", ""), pairs(body["tags"]))
+        for version in self.versions(str(body["name"])):
+            if int(version.version) > latest and (version.source, version.run_id, version.tags) == wanted:
+                return {"version": version.version}
+        return None
+
+    def _delete_alias_tag(self, name: str, alias: str) -> None:
+        self._client.call("DELETE", "registered-models/delete-tag", {"name": name, "key": f"{_ALIAS_TAG}{alias}"})
+
+    def _has_aliases(self, method: str, body: Mapping[str, str]) -> bool:
+        """Ask for a change of an alias; False where the registry has none."""
         try:
             self._client.ask(method, "registered-models/alias", body)
         except Refused as error:
             if error.lacks_route:
-                raise NotSupported(
-                    f"{self._client.shown} has no aliases of models: MLflow has them since 2.3.",
-                    f"Name versions by their number, such as {body['name']}:{body.get('version', '1')}.",
-                ) from error
+                return False
             raise self._client.refused(error) from error
+        return True
 
 
 def _registered(item: Mapping[str, Any]) -> RegisteredModel:
     # One for each stage that has any; every version is in one.
     latest = [int(version["version"]) for version in item.get("latest_versions") or []]
-    aliases = {str(alias["alias"]): str(alias["version"]) for alias in item.get("aliases") or []}
+    tags = pairs(item.get("tags"))
+    aliases = {key.removeprefix(_ALIAS_TAG): value for key, value in tags.items() if key.startswith(_ALIAS_TAG)}
+    aliases.update((str(alias["alias"]), str(alias["version"])) for alias in item.get("aliases") or [])
     return RegisteredModel(
         str(item["name"]),
         str(item.get("description") or ""),
@@ -200,8 +238,13 @@ def _registered(item: Mapping[str, Any]) -> RegisteredModel:
         int(item.get("last_updated_timestamp") or 0),
         str(max(latest)) if latest else "",
         dict(sorted(aliases.items())),
-        pairs(item.get("tags")),
+        {key: value for key, value in tags.items() if not key.startswith(_ALIAS_TAG)},
     )
+
+
+def _meaning(model: RegisteredModel, version: str) -> list[str]:
+    """The aliases that mean the version."""
+    return [alias for alias, meant in model.aliases.items() if meant == version]
 
 
 def _version(item: Mapping[str, Any], location: str, aliases: Sequence[str]) -> ModelVersion:

@@ -4,6 +4,7 @@ artifacts are and what its children need; everything else is the same for all.""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from amlflow.errors import NotFound
 from amlflow.journal.errors import Refused, Unreachable
@@ -24,6 +25,9 @@ from amlflow.workspaces.server.experiments import Experiments
 from amlflow.workspaces.server.histories import Histories
 from amlflow.workspaces.server.models import Models
 from amlflow.workspaces.server.runs import Runs
+
+# The folder of a run's artifacts that holds a model which was registered from a folder.
+_UPLOADED = "model"
 
 
 class RestWorkspace:
@@ -95,6 +99,9 @@ class RestWorkspace:
     def list_artifacts(self, run_id: str, path: str = "") -> list[Artifact]:
         raise NotImplementedError
 
+    def log_artifact(self, run_id: str, file: Path, folder: str = "") -> None:
+        raise NotImplementedError
+
     def logged_models(self, run_id: str) -> list[LoggedModel]:
         """With MLflow 3 the run's logged models; those of older programs and servers are folders of its artifacts."""
         run = self.get_run(run_id)
@@ -124,8 +131,8 @@ class RestWorkspace:
         recorded, run_id = self._registrable(name, source, run_id)
         return self._models.create_version(name, recorded, run_id, description, tags)
 
-    def set_alias(self, name: str, alias: str, version: str) -> None:
-        self._models.set_alias(name, alias, version)
+    def set_alias(self, name: str, alias: str, version: str) -> bool:
+        return self._models.set_alias(name, alias, version)
 
     def delete_alias(self, name: str, alias: str) -> None:
         self._models.delete_alias(name, alias)
@@ -134,15 +141,28 @@ class RestWorkspace:
         self._models.delete(name, version)
 
     def _registrable(self, name: str, source: str, run_id: str) -> tuple[str, str]:
-        """What MLflow's `register_model` would record: the source, and the run that made it."""
+        """What MLflow's `register_model` would record: the source, and the run that made it. A service takes no folder of
+        somebody's machine as a source: its files become the artifacts of a new run."""
         if not source.startswith("runs:/"):
-            return source, run_id
+            is_folder = not source.startswith("models:/") and Path(source).is_dir()
+            return self._uploaded(name, Path(source)) if is_folder else (source, run_id)
         owner, _, model_name = source.removeprefix("runs:/").partition("/")
         models = {model.name: model for model in self.logged_models(owner)}
         if model_name not in models:
             raise NotFound(f"Run {owner} has no model {model_name!r}.", name=model_name, known=models)
         model = models[model_name]
         return model.uri if model.uri.startswith("models:/") else model.location, owner
+
+    def _uploaded(self, name: str, folder: Path) -> tuple[str, str]:
+        run = self.create_run(self.ensure_experiment("Default").id, f"register-{name}", {}, {})
+        try:
+            for entry in sorted(folder.iterdir()):
+                self.log_artifact(run.id, entry, _UPLOADED)
+        except BaseException:
+            self.finish_run(run.id, "FAILED")
+            raise
+        self.finish_run(run.id, "FINISHED")
+        return f"{run.artifact_uri}/{_UPLOADED}", run.id
 
     def _model_folders(self, run_id: str) -> list[str]:
         """The folders of a run's artifacts that hold an MLmodel file."""

@@ -40,12 +40,15 @@ class Runs:
             "tags": named(kept),
         }
         try:
-            answer = self._client.ask("POST", "runs/create", body, retry=False)
+            made = self._client.once(
+                lambda: self._client.ask("POST", "runs/create", body, retry=False)["run"],
+                lambda: self._made(body),
+            )
         except Refused as error:
             if error.code == NOT_THERE:
                 raise NotFound(f"There is no active experiment with the id {experiment_id!r}.") from error
             raise self._client.refused(error) from error
-        run = self._run(answer["run"])
+        run = self._run(made)
         if not params:
             return run
         try:
@@ -65,10 +68,10 @@ class Runs:
         if len(batches) > 1 and params:
             self._check_unchanged(run_id, self.get(run_id), params)
         for batch in batches:
+            # Params and tags that are sent twice are there once.
+            repeatable = self._client.limits.batch_repeatable or not batch.get("metrics")
             try:
-                self._client.ask(
-                    "POST", "runs/log-batch", {"run_id": run_id, **batch}, retry=self._client.limits.batch_repeatable
-                )
+                self._client.ask("POST", "runs/log-batch", {"run_id": run_id, **batch}, retry=repeatable)
             except Refused as error:
                 raise self._log_refused(run_id, params, error) from error
 
@@ -121,6 +124,16 @@ class Runs:
             if error.code == NOT_THERE:
                 raise NotFound(f"There is no run {run_id!r}.", "`amlflow run list` shows them.") from error
             raise self._client.refused(error) from error
+
+    def _made(self, body: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The run that an earlier attempt with this body has made: of that name, and begun in that millisecond."""
+        asked = {"experiment_ids": [body["experiment_id"]], "order_by": ["attributes.start_time DESC"]}
+        answer = self._client.ask("POST", "runs/search", {**asked, "max_results": self._client.limits.runs_page})
+        for item in answer.get("runs") or []:
+            info = item["info"]
+            if (info.get("run_name"), int(info.get("start_time") or 0)) == (body["run_name"], body["start_time"]):
+                return dict(item)
+        return None
 
     def _found(self, query: RunQuery) -> list[Run]:
         body: dict[str, Any] = {

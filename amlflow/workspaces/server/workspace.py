@@ -21,7 +21,6 @@ from amlflow.workspaces.server.rest import RestWorkspace
 
 # Somebody waits at a terminal: a server that is down is told of within seconds.
 _POLICY = RetryPolicy(most=3, base_s=0.25, cap_s=2.0, deadline_s=6.0)
-_UPLOADED = "model"
 
 
 class ServerWorkspace(RestWorkspace):
@@ -105,20 +104,6 @@ class ServerWorkspace(RestWorkspace):
         elif Path(location).is_absolute() and (Path(location) / "MLmodel").is_file():
             return Path(location)
         return self._artifacts.fetch(location)
-
-    def _registrable(self, name: str, source: str, run_id: str) -> tuple[str, str]:
-        """A server takes no folder of somebody's machine as a source: its files become the artifacts of a new run."""
-        if source.startswith(("runs:/", "models:/")) or not Path(source).is_dir():
-            return super()._registrable(name, source, run_id)
-        run = self.create_run(self.ensure_experiment("Default").id, f"register-{name}", {}, {})
-        try:
-            for entry in sorted(Path(source).iterdir()):
-                self.log_artifact(run.id, entry, _UPLOADED)
-        except BaseException:
-            self.finish_run(run.id, "FAILED")
-            raise
-        self.finish_run(run.id, "FINISHED")
-        return f"{run.artifact_uri}/{_UPLOADED}", run.id
 
 
 def _version(server: RestServer) -> str:

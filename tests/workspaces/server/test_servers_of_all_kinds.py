@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from servers import free_port, http_server, proxy, send
 
-from amlflow.errors import AmlflowError, NotAllowed, NotSupported, Unavailable, UsageError
+from amlflow.errors import AmlflowError, NotAllowed, NotFound, Unavailable, UsageError
 from amlflow.workspaces.base import Metric, RunQuery
 from amlflow.workspaces.server.workspace import ServerWorkspace
 
@@ -77,9 +77,18 @@ def test_an_old_server_works_without_what_it_lacks(
         workspace.log_artifact(runs[0].id, tmp_path / "model", "deep")
         assert [model.name for model in workspace.logged_models(runs[0].id)] == ["deep/model"]
         workspace.create_model_version("old", f"runs:/{runs[0].id}/deep/model", "", "", {})
-        with pytest.raises(NotSupported, match="aliases") as caught:
-            workspace.set_alias("old", "champion", "1")
-        assert "old:1" in caught.value.mend
+        workspace.create_model_version("old", f"runs:/{runs[0].id}/deep/model", "", "", {})
+        assert not workspace.set_alias("old", "champion", "2")
+        assert not workspace.set_alias("old", "champion", "1")
+        assert not workspace.set_alias("old", "gone", "2")
+        workspace.delete_alias("old", "gone")
+        assert (workspace.get_model("old").aliases, workspace.get_model("old").tags) == ({"champion": "1"}, {})
+        assert [list(item.aliases) for item in workspace.list_model_versions("old")] == [[], ["champion"]]
+        assert list(workspace.get_model_version("old", "1").aliases) == ["champion"]
+        with pytest.raises(NotFound):
+            workspace.set_alias("old", "champion", "9")
+        workspace.delete_model("old", "1")
+        assert workspace.get_model("old").aliases == {}
 
 
 def test_a_folder_of_this_machine_is_registered_from_a_run_of_its_own(
