@@ -137,3 +137,21 @@ def test_what_would_fail_later_is_refused_at_once(amlflow: Any, wine: str, deplo
     assert "Did you mean 'managed'" in amlflow("deploy", f"{wine}:1", "-t", "manged").err
     assert amlflow("deploy", f"{wine}:1", "-t", "managed", "-w", "local").code in (1, 3)
     assert amlflow("endpoint", "show", "never-made").code == 3
+
+
+def test_a_deploy_that_was_killed_goes_on(amlflow: Any, azure: Running, wine: str, endpoint: str, work: Path) -> None:
+    base = ("deploy", f"{wine}:1", "-t", "managed", "--name", endpoint)
+    azure.run("fault", "* *onlineEndpoints*:503:0.1", "* *onlineEndpoints*:429:0.1")
+    try:
+        for step in ("Making the endpoint", "Making blue", "Traffic: blue"):
+            process = amlflow.start(*base)
+            for line in process.stderr:
+                if step in line.decode() or b"Error" in line:
+                    break
+            process.kill()
+            process.communicate()
+        ended = amlflow.ok(*base, "-o", "json")
+    finally:
+        azure.run("fault", "--clear")
+    assert (ended.json["traffic"], ended.json["state"]) == ({"blue": 100}, "running")
+    assert amlflow.ok("endpoint", "list", "-q").out.split().count(endpoint) == 1
