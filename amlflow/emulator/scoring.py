@@ -6,6 +6,7 @@ import hmac
 import http.client
 import json
 import random
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -66,11 +67,15 @@ class Scoring:
 
     def _asked(self, endpoint: Document, name: str, request: Request) -> Answer | None:
         """The deployment's answer; None where its process took no request, so that another may be asked."""
-        with self._servers.asking(f"{endpoint.id}/deployments/{name}") as address:
+        id, started = f"{endpoint.id}/deployments/{name}", time.monotonic()
+        with self._servers.asking(id) as address:
             if address is None:
                 return None
             refused = _unlike_azure(request)
-            return self._sent(*address, name, request) if refused is None else _model_error(400, refused, name)
+            answer = self._sent(*address, name, request) if refused is None else _model_error(400, refused, name)
+            if answer is not None:
+                self._servers.note_request(id, answer.status, time.monotonic() - started)
+            return answer
 
     def _sent(self, port: int, key: str, name: str, request: Request) -> Answer | None:
         connection = http.client.HTTPConnection(HOST, port, timeout=_TIMEOUT_S)

@@ -33,16 +33,6 @@ def test_blue_green_with_the_sdk(ml_client: Any, emulator: Running, registered: 
     with pytest.raises(ResourceNotFoundError):
         endpoints.invoke(name, request_file=request_file)
     assert json.loads(endpoints.invoke(name, deployment_name="blue", request_file=request_file)) == [1.0]
-    endpoint.traffic = {"blue": 100}
-    endpoints.begin_create_or_update(endpoint).result()
-    assert json.loads(endpoints.invoke(name, request_file=request_file)) == [1.0]
-
-    deployments.begin_create_or_update(deployment(name, "green", f"azureml:{registered}:2")).result()
-    endpoint = endpoints.get(name)
-    endpoint.traffic, endpoint.mirror_traffic = {"blue": 100}, {"green": 50}
-    endpoints.begin_create_or_update(endpoint).result()
-    endpoint.traffic, endpoint.mirror_traffic = {"blue": 50, "green": 50}, {}
-    endpoints.begin_create_or_update(endpoint).result()
     key = endpoints.get_keys(name).primary_key
 
     def asked(**headers: str) -> requests.Response:
@@ -54,6 +44,17 @@ def test_blue_green_with_the_sdk(ml_client: Any, emulator: Running, registered: 
             timeout=60,
         )
 
+    deployments.begin_create_or_update(deployment(name, "green", f"azureml:{registered}:2")).result()
+    endpoint.traffic, endpoint.mirror_traffic = {"blue": 100}, {"green": 50}
+    endpoints.begin_create_or_update(endpoint).result()
+    # Not by the SDK, which goes on naming the deployment that it was once told.
+    assert {asked().json()[0] for _ in range(20)} == {1.0}
+    deadline = time.monotonic() + 30
+    while '"POST /score HTTP/1.1" 200' not in deployments.get_logs("green", name, lines=50):
+        assert time.monotonic() < deadline, "no request was mirrored"
+        time.sleep(0.1)
+    endpoint.traffic, endpoint.mirror_traffic = {"blue": 50, "green": 50}, {}
+    endpoints.begin_create_or_update(endpoint).result()
     answers = [asked() for _ in range(40)]
     split = {(item.headers["azureml-model-deployment"], item.json()[0]) for item in answers}
     assert split == {("blue", 1.0), ("green", 2.0)}

@@ -26,6 +26,7 @@ _MODEL = re.compile(
 )
 _START_S = 120.0
 _DRAIN_S = 30.0
+_LOG_LIMIT_BYTES = 4 << 20
 _GUIDE = "Please see troubleshooting guide, available here: https://aka.ms/oe-tsg"
 
 
@@ -117,6 +118,13 @@ class Servers:
     def answers(self, id: str) -> bool:
         with self._lock:
             return _key(id) in self._addresses
+
+    def note_request(self, id: str, status: int, elapsed_s: float) -> None:
+        """A line in the deployment's log, as its server in the service writes one."""
+        name = _key(id)
+        with contextlib.suppress(OSError):
+            if self._log_file(name, "server").stat().st_size < _LOG_LIMIT_BYTES:
+                self._note(name, "server", f'"POST /score HTTP/1.1" {status} {elapsed_s * 1000:.1f} ms')
 
     def log(self, id: str, lines: int, storage: bool) -> str:
         """The end of the log of the deployment's server, or of what fetched its model."""
