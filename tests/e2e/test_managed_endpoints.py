@@ -64,6 +64,8 @@ def test_blue_and_green(amlflow: Any, wine: str, endpoint: str, work: Path) -> N
     assert (first.json["traffic"], first.json["state"], first.json["model"]) == ({"blue": 100}, "running", f"{wine}:1")
     assert "answers the input example" in first.err
     assert amlflow.ok("endpoint", "invoke", endpoint, "--example").json == {"predictions": [1.0, 1.0]}
+    held = amlflow.ok("endpoint", "conformance", endpoint, "--data", str(sample(work)), "-o", "json").json
+    assert (held["target"], held["requests"], held["values"]) == ("managed", 2, 3)
     again = amlflow.ok("deploy", f"{wine}:1", "-t", "managed", "--name", endpoint, "--env", "MODE=one")
     assert "blue has all the traffic already" in again.err
 
