@@ -80,8 +80,9 @@ def complete_datastore(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def complete_endpoint(ctx: typer.Context, incomplete: str) -> list[str]:
     def names() -> Iterable[str]:
-        folder = _workspace(ctx).state_folder() / "endpoints"
-        return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+        from amlflow.services import deployment
+
+        return [endpoint.name for endpoint in deployment.endpoints(_workspace(ctx))]
 
     return _quietly(names, incomplete)
 

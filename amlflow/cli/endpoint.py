@@ -23,6 +23,7 @@ _COLUMNS = (
     Column("TARGET", "target"),
     Column("STATE", "state"),
     Column("MODEL", "model"),
+    Column("TRAFFIC", lambda r: _shown(r["traffic"])),
     Column("URL", "scoring_url"),
     Column("SINCE", lambda r: moment(r["started_ms"])),
 )
@@ -40,7 +41,7 @@ def list_(ctx: typer.Context) -> None:
 
 @app.command(cls=Command)
 def show(ctx: typer.Context, name: NameArgument) -> None:
-    """Show one endpoint: state, address, model, log file."""
+    """Show one endpoint: state, address, model, traffic."""
     from amlflow.services import deployment
 
     state = State.of(ctx)
@@ -112,6 +113,31 @@ def keys(
 
 
 @app.command(cls=Command)
+def traffic(
+    ctx: typer.Context,
+    name: NameArgument,
+    share: Annotated[list[str], typer.Argument(metavar="DEPLOYMENT=PERCENT...", help="100 together.")],
+) -> None:
+    """Split an endpoint's requests among its deployments.
+
+    Example: amlflow endpoint traffic wine blue=90 green=10
+    """
+    from amlflow.services import deploy_options, deployment
+
+    state = State.of(ctx)
+    print_endpoint(state, endpoint_record(deployment.set_traffic(state.workspace, name, deploy_options.shares(share))))
+
+
+@app.command(cls=Command)
+def rollback(ctx: typer.Context, name: NameArgument) -> None:
+    """Send all requests to the deployment before the one that has them."""
+    from amlflow.services import deployment
+
+    state = State.of(ctx)
+    print_endpoint(state, endpoint_record(deployment.rollback(state.workspace, name)))
+
+
+@app.command(cls=Command)
 def delete(ctx: typer.Context, name: NameArgument) -> None:
     """Stop an endpoint and remove it."""
     from amlflow.services import deployment
@@ -129,6 +155,7 @@ def endpoint_record(endpoint: Endpoint) -> dict[str, Any]:
         "model": endpoint.model,
         "url": endpoint.url,
         "scoring_url": endpoint.scoring_url,
+        "traffic": dict(endpoint.traffic),
         "port": endpoint.port,
         "pid": endpoint.pid,
         "started_ms": endpoint.started_ms,
@@ -145,5 +172,10 @@ def plan_record(plan: Plan) -> dict[str, Any]:
 
 
 def print_endpoint(state: State, record: dict[str, Any]) -> None:
-    rows = [(key, moment(value) if key == "started_ms" else value) for key, value in record.items()]
+    written = {**record, "started_ms": moment(record["started_ms"]), "traffic": _shown(record["traffic"])}
+    rows = [(key, value) for key, value in written.items() if value not in ("", 0)]
     state.out.one(record, "name", [(key.removesuffix("_ms"), value) for key, value in rows])
+
+
+def _shown(traffic: dict[str, int]) -> str:
+    return ", ".join(f"{name} {share} %" for name, share in traffic.items())

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 from amlflow.emulator.web import iso_now
 
 _SECRET_KEYS = re.compile(
-    r"(?:.*(?:secret|password|access_token|id_token|sastoken|accesstoken|accountkey|primarykey|secondarykey)|token|client_assertion"
+    r"(?:.*(?:secret|password|access_token|id_token|sastoken|accesstoken|accountkey|primarykey|secondarykey|keyvalue)|token|client_assertion"
     r"|userstoragekey|appinsightsinstrumentationkey|authorization|x-identity-header|x-amlflow-control)",
     re.IGNORECASE,
 )

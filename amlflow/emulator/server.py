@@ -15,8 +15,12 @@ from amlflow.emulator.app import App
 from amlflow.emulator.arm.assets import DATA, ENVIRONMENT, Assets, Codes
 from amlflow.emulator.arm.computes import Computes
 from amlflow.emulator.arm.datastores import Datastores
+from amlflow.emulator.arm.deployments import OnlineDeployments
+from amlflow.emulator.arm.endpoints import OnlineEndpoints
 from amlflow.emulator.arm.jobs import JobResources
 from amlflow.emulator.arm.models import Models
+from amlflow.emulator.arm.quotas import Quotas
+from amlflow.emulator.arm.quotas import workspaces as all_workspaces
 from amlflow.emulator.arm.resources import Arm
 from amlflow.emulator.arm.schedules import Schedules
 from amlflow.emulator.arm.workspaces import Workspaces
@@ -32,7 +36,9 @@ from amlflow.emulator.recording import Recorder
 from amlflow.emulator.running.data import Data
 from amlflow.emulator.running.execution import Scene
 from amlflow.emulator.running.scheduler import Scheduler
+from amlflow.emulator.running.serving import Servers
 from amlflow.emulator.running.state import Jobs
+from amlflow.emulator.scoring import Scoring
 from amlflow.emulator.settings import HOST
 from amlflow.emulator.store import Store
 from amlflow.emulator.tokens import Tokens
@@ -91,12 +97,14 @@ def _assembled(place: Path, options: dict[str, Any]) -> Iterator[App]:
         identity = Identity(known, tokens, options["token_lifetime_s"])
         arm = Arm(known, store, place)
         blobs, pools = Blobs(known, place, options["blobs"]), Pools(arm.pace_s)
-        workspaces, computes = Workspaces(arm), Computes(arm, pools)
+        quotas = Quotas(arm, pools)
+        workspaces, computes = Workspaces(arm), Computes(arm, pools, quotas)
         workspaces.ensure(known.group, known.workspace, known.principals[0].client_id)
         computes.restore()
         datastores, places = Datastores(arm, blobs), Places(place)
         jobs = Jobs(arm, places)
-        scene = Scene(known, place, jobs, Data(arm, blobs, datastores), datastores)
+        data = Data(arm, blobs, datastores)
+        scene = Scene(known, place, jobs, data, datastores)
         scheduler = Scheduler(arm, pools, scene, identity)
         stack.callback(scheduler.close)
         resources = JobResources(arm, jobs, scheduler)
@@ -105,6 +113,12 @@ def _assembled(place: Path, options: dict[str, Any]) -> Iterator[App]:
         history = History(arm, blobs, datastores, places)
         tracking = Tracking(arm, blobs, datastores, places, options["aliases"])
         stack.callback(tracking.close)
+        servers = Servers(place, places, data)
+        stack.callback(servers.close)
+        deployments = OnlineDeployments(arm, quotas, servers)
+        deployments.resume(list(all_workspaces(arm)))
+        scoring = Scoring(arm, servers)
+        stack.callback(scoring.close)
         control = Control(known, struck, identity, resources.preempt)
         registry = Models(arm, blobs, places, tracking)
         schedules = Schedules(arm, resources.submit)
@@ -112,5 +126,6 @@ def _assembled(place: Path, options: dict[str, Any]) -> Iterator[App]:
         parts = (
             *(identity, control, workspaces, computes, datastores, *assets),
             *(registry, resources, schedules, history, artifacts, tracking),
+            *(OnlineEndpoints(arm, servers), deployments, scoring),
         )
         yield App(known, tokens, [route for part in parts for route in part.routes()], struck, recorder)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from amlflow.errors import NotFound, NotSupported, UsageError, nearest
-from amlflow.services import registry
+from amlflow.services import references, registry
 from amlflow.services.references import ModelSource
+from amlflow.targets import payloads
 from amlflow.targets.base import DeployOptions, DeployTarget, Endpoint, ModelToDeploy, Plan
+from amlflow.workspaces.abilities import HasOnlineEndpoints
 from amlflow.workspaces.base import Workspace
 
-TARGETS = ("local", "aci", "managed", "aks", "batch")
+TARGETS = ("local", "managed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,21 +29,20 @@ class DeployRequest:
     options: DeployOptions
 
 
-def plan(workspace: Workspace, request: DeployRequest) -> tuple[DeployTarget, ModelToDeploy, Plan]:
-    """What deploying would do; nothing is changed. Raises for a model that is missing or incomplete."""
+def plan(workspace: Workspace, request: DeployRequest) -> tuple[DeployTarget, Plan]:
+    """What deploying would do, and the target whose `apply` does it; nothing is changed. Raises for a model that is missing or
+    incomplete."""
     target = find_target(workspace, request.target)
     source = registry.find_source(workspace, request.model)
     folder = workspace.fetch(source.location)
-    registry.check_complete(folder, registry.read_mlmodel(folder), source.label)
-    model = ModelToDeploy(folder, source.label, source.run_id)
+    mlmodel = registry.read_mlmodel(folder)
+    registry.check_complete(folder, mlmodel, source.label)
+    example = payloads.of_example(folder, mlmodel.get("saved_input_example_info") or {})
+    registered = f"{source.version.name}:{source.version.version}" if source.version else ""
+    model = ModelToDeploy(folder, source.label, source.run_id, registered, example)
     options = request.options.named(request.options.name or _endpoint_name(source))
-    return target, model, target.plan(model, options)
-
-
-def deploy(workspace: Workspace, request: DeployRequest, report: Callable[[str], None]) -> Endpoint:
-    """Deploy the model and wait until it answers."""
-    target, _, steps = plan(workspace, request)
-    return target.apply(steps, report)
+    _check_free(workspace, request.target, options.name)
+    return target, target.plan(model, options)
 
 
 def find_target(workspace: Workspace, name: str) -> DeployTarget:
@@ -50,32 +52,36 @@ def find_target(workspace: Workspace, name: str) -> DeployTarget:
             f"There is no deploy target {name!r}.{f' Did you mean {near}?' if near else ''}",
             f"It is one of {', '.join(TARGETS)}.",
         )
-    if name != "local":
-        raise NotSupported(
-            f"The target {name!r} needs an Azure ML workspace, which this version of amlflow does not yet talk to.",
-            "Deploy here with `--target local`.",
-        )
-    from amlflow.targets.local import LocalTarget
+    if name == "local":
+        from amlflow.targets.local import LocalTarget
 
-    return LocalTarget(workspace.state_folder())
+        return LocalTarget(workspace.state_folder())
+    if not isinstance(workspace, HasOnlineEndpoints):
+        raise NotSupported(
+            f"The target {name!r} needs an Azure ML workspace, and {workspace.name!r} is none.",
+            "Name one with -w, or deploy here with `--target local`.",
+        )
+    from amlflow.targets.managed import ManagedTarget
+
+    return ManagedTarget(workspace.service)
 
 
 def endpoints(workspace: Workspace) -> list[Endpoint]:
-    return find_target(workspace, "local").list()
+    """Those of every target that the workspace has."""
+    return [endpoint for target in _targets(workspace).values() for endpoint in target.list()]
 
 
 def find_endpoint(workspace: Workspace, name: str) -> tuple[DeployTarget, Endpoint]:
     """Raises `NotFound`, naming the nearest."""
-    target = find_target(workspace, "local")
-    found = {endpoint.name: endpoint for endpoint in target.list()}
-    if name not in found:
-        raise NotFound(
-            f"There is no endpoint {name!r} in workspace {workspace.name!r}.",
-            "`amlflow endpoint list` shows them; `amlflow deploy MODEL` makes one.",
-            name=name,
-            known=found,
-        )
-    return target, found[name]
+    for target in _targets(workspace).values():
+        with contextlib.suppress(NotFound):
+            return target, target.status(name)
+    raise NotFound(
+        f"There is no endpoint {name!r} in workspace {workspace.name!r}.",
+        "`amlflow endpoint list` shows them; `amlflow deploy MODEL` makes one.",
+        name=name,
+        known=[endpoint.name for endpoint in endpoints(workspace)],
+    )
 
 
 def invoke(workspace: Workspace, name: str, body: bytes, content_type: str) -> Any:
@@ -87,22 +93,17 @@ def invoke(workspace: Workspace, name: str, body: bytes, content_type: str) -> A
 def example_payload(workspace: Workspace, name: str) -> bytes:
     """The input example of the model that the endpoint serves, as a request body. Raises `NotFound` without one."""
     _, endpoint = find_endpoint(workspace, name)
-    folder = Path(endpoint.model_folder)
-    mlmodel = registry.read_mlmodel(folder)
-    info = mlmodel.get("saved_input_example_info") or {}
-    served = folder / str(info.get("serving_input_path") or "serving_input_example.json")
-    if served.is_file():
-        return served.read_bytes()
-    path = folder / str(info.get("artifact_path") or "input_example.json")
-    if not path.is_file():
+    if endpoint.model_folder:
+        folder = Path(endpoint.model_folder)
+    else:
+        folder = workspace.fetch(references.find_model(workspace, endpoint.model).location)
+    example = payloads.of_example(folder, registry.read_mlmodel(folder).get("saved_input_example_info") or {})
+    if example is None:
         raise NotFound(
             f"The model {endpoint.model} of endpoint {name!r} has no input example.",
             "Log the model with `input_example=`, or give the data in a file.",
         )
-    example = json.loads(path.read_text(encoding="utf-8"))
-    if isinstance(example, dict) and set(example) <= {"columns", "data", "index"} and "data" in example:
-        return json.dumps({"dataframe_split": example}).encode()
-    return json.dumps(example if _is_payload(example) else {"inputs": example}).encode()
+    return example
 
 
 def read_payload(file: str, stdin: Callable[[], bytes]) -> tuple[bytes, str]:
@@ -122,7 +123,7 @@ def read_payload(file: str, stdin: Callable[[], bytes]) -> tuple[bytes, str]:
         content = json.loads(body)
     except ValueError as error:
         raise UsageError(f"{file} is not valid JSON: {error}.", "Name it *.csv if it is CSV.") from error
-    if not _is_payload(content):
+    if not payloads.is_payload(content):
         # A bare table is what people have at hand: a list of records or of rows.
         records = isinstance(content, list) and content and all(isinstance(row, dict) for row in content)
         body = json.dumps({"dataframe_records" if records else "inputs": content}).encode()
@@ -139,14 +140,39 @@ def keys(workspace: Workspace, name: str, rotate: bool) -> Sequence[str]:
     return target.keys(endpoint.name, rotate=rotate)
 
 
+def set_traffic(workspace: Workspace, name: str, traffic: Mapping[str, int]) -> Endpoint:
+    """Send each deployment its share, in percent."""
+    target, endpoint = find_endpoint(workspace, name)
+    return target.set_traffic(endpoint.name, traffic)
+
+
+def rollback(workspace: Workspace, name: str) -> Endpoint:
+    """Send all requests to the deployment before."""
+    target, endpoint = find_endpoint(workspace, name)
+    return target.rollback(endpoint.name)
+
+
 def delete(workspace: Workspace, name: str) -> None:
     target, endpoint = find_endpoint(workspace, name)
     target.delete(endpoint.name)
 
 
-def _is_payload(content: Any) -> bool:
-    forms = {"dataframe_split", "dataframe_records", "inputs", "instances", "input_data"}
-    return isinstance(content, dict) and bool(forms & set(content))
+def _targets(workspace: Workspace) -> dict[str, DeployTarget]:
+    known = TARGETS if isinstance(workspace, HasOnlineEndpoints) else ("local",)
+    return {name: find_target(workspace, name) for name in known}
+
+
+def _check_free(workspace: Workspace, target: str, name: str) -> None:
+    """Raises `UsageError` where another target has an endpoint of that name: the commands would not know which is meant."""
+    for other, holder in _targets(workspace).items():
+        if other == target:
+            continue
+        with contextlib.suppress(NotFound):
+            holder.status(name)
+            raise UsageError(
+                f"There is an endpoint {name!r} of the target {other} already.",
+                f"Choose another with --name, or delete it with `amlflow endpoint delete {name}`.",
+            )
 
 
 def _endpoint_name(source: ModelSource) -> str:

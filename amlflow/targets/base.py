@@ -7,26 +7,42 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+PlanAction = Literal["create", "change", "keep"]
 EndpointState = Literal["running", "starting", "restarting", "failed", "stopped"]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelToDeploy:
-    """A model's folder with its MLmodel file, and how to call it in a message (`wine:3`)."""
+    """A model's folder with its MLmodel file, and how to call it in a message (`wine:3`). `registered` is NAME:VERSION, empty for
+    one that no registry has; `example` its input example as a request body, None without one."""
 
     folder: Path
     label: str
     run_id: str = ""
+    registered: str = ""
+    example: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DeployOptions:
-    """`port` None takes a free one; `env_manager` is uv, local or conda; `timeout_s` bounds the wait for the first answer."""
+    """`port` None takes a free one; `env_manager` is uv, local or conda; `timeout_s` bounds the wait for the first answer;
+    `variables` are environment variables of the process that answers.
+
+    Of the managed target: `instance_type` and `instance_count` of machines; `canary` the shares in percent that a new deployment
+    gets one after the other, each watched for `canary_wait_s`; `golden` a file of requests to compare answers by; without
+    `wait` the deployment is only begun."""
 
     name: str = ""
     port: int | None = None
     env_manager: str = "uv"
     timeout_s: float = 120.0
+    variables: Mapping[str, str] = field(default_factory=dict)
+    instance_type: str = ""
+    instance_count: int = 1
+    canary: Sequence[int] = (100,)
+    canary_wait_s: float = 30.0
+    golden: Path | None = None
+    wait: bool = True
 
     def named(self, name: str) -> DeployOptions:
         return replace(self, name=name)
@@ -34,25 +50,27 @@ class DeployOptions:
 
 @dataclass(frozen=True, slots=True)
 class PlanStep:
-    action: Literal["create", "change", "keep"]
+    action: PlanAction
     what: str
     detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What `apply` will do. Nothing has been changed yet."""
+    """What `apply` will do, and what may go wrong with it. Nothing has been changed yet."""
 
     target: str
     endpoint: str
     model: ModelToDeploy
     options: DeployOptions
     steps: Sequence[PlanStep]
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A web service. `started_ms` is when it was first deployed; `pid` the process that answers, 0 where there is none."""
+    """A web service. `started_ms` is when it was first deployed; `model_folder`, `pid`, `port` and `log_file` are empty or 0
+    where it does not run on this machine; `traffic` is each deployment's share in percent."""
 
     name: str
     target: str

@@ -244,7 +244,7 @@ class LocalTarget:
         port: int,
         started_ms: int | None = None,
     ) -> None:
-        variables = {} if environment.prefix is None else environment.variables()
+        variables = {**({} if environment.prefix is None else environment.variables()), **plan.options.variables}
         content = {
             "generation": generation,
             "label": plan.model.label,

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from amlflow.errors import NotSupported
 from amlflow.workspaces.base import Workspace
+
+if TYPE_CHECKING:
+    from amlflow.workspaces.azure.service import Service
 
 ComputeKind = Literal["cluster", "instance", "machine", "kubernetes", "other"]
 Tier = Literal["dedicated", "spot"]
@@ -299,6 +302,14 @@ class HasDatastores(Protocol):
 class HasJobs(Protocol):
     @property
     def jobs(self) -> Jobs: ...
+
+
+@runtime_checkable
+class HasOnlineEndpoints(Protocol):
+    @property
+    def service(self) -> Service:
+        """The workspace as its resource manager knows it."""
+        ...
 
 
 def computes(workspace: Workspace) -> Computes:

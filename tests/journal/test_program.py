@@ -107,6 +107,59 @@ for uri in ("{found["uri"]}", "runs:/{found["run_id"]}/model"):
         ], done.stderr
 
 
+FLAVOURS = """
+import json, mlflow, mlflow.lightgbm, mlflow.pyfunc
+import lightgbm, numpy as np, pandas as pd
+from mlflow import MlflowClient
+
+class Doubles(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        return model_input["x"] * 2
+
+data = pd.DataFrame({"x": np.arange(40.0)})
+booster = lightgbm.train({"verbose": -1, "min_data_in_leaf": 1}, lightgbm.Dataset(data, label=data["x"] * 3), 5)
+found = {}
+with mlflow.start_run() as run:
+    kept = {
+        "doubles": mlflow.pyfunc.log_model(python_model=Doubles(), name="doubles", input_example=data.head(2)),
+        "boosted": mlflow.lightgbm.log_model(booster, name="boosted"),
+    }
+    for name, info in kept.items():
+        mlflow.log_metric("rmse", 0.5, model_id=info.model_id)
+        mlflow.set_logged_model_tags(info.model_id, {"stage": "trial"})
+for name, info in kept.items():
+    model = mlflow.get_logged_model(info.model_id)
+    answers = [
+        float(mlflow.pyfunc.load_model(uri).predict(data.head(3)).tolist()[2])
+        for uri in (info.model_uri, f"runs:/{run.info.run_id}/{name}")
+    ]
+    found[name] = {"status": str(model.status), "tags": model.tags.get("stage"), "answers": answers}
+found["names"] = sorted(m.name for m in mlflow.search_logged_models(
+    filter_string=f"source_run_id = '{run.info.run_id}'", output_format="list"))
+found["outputs"] = len(MlflowClient().get_run(run.info.run_id).outputs.model_outputs)
+print("FOUND " + json.dumps(found))
+"""
+
+
+def test_other_flavours_on_a_server_that_knows_no_logged_models(amlflow: Any, mlflow_server: str) -> None:
+    with proxy(mlflow_server, missing=LACKS) as lacking:
+        amlflow.env["AMLFLOW_WORKSPACE"] = lacking  # type: ignore[index]
+        done = amlflow.ok("track", "--require-model", "--", PY, "-W", "ignore", "-c", FLAVOURS)
+        found = found_in(done.out)
+        assert found["names"] == ["boosted", "doubles"]
+        assert found["outputs"] == 2
+        assert {found[name]["status"] for name in found["names"]} == {"READY"}
+        assert {found[name]["tags"] for name in found["names"]} == {"trial"}
+        assert found["doubles"]["answers"] == [4.0, 4.0]
+        assert found["boosted"]["answers"][0] == found["boosted"]["answers"][1]
+        run = amlflow.ok("run", "list", "-n", "1", "-o", "json").json[0]
+        files = {item["path"] for item in amlflow.ok("run", "show", run["run_id"], "-o", "json").json["artifacts"]}
+        assert {"boosted/MLmodel", "doubles/MLmodel", "amlflow/unsupported/runs-outputs.jsonl"} <= files
+        name = f"flavours-{uuid.uuid4().hex[:8]}"
+        amlflow.ok("register", f"runs:/{run['run_id']}/doubles", "--name", name)
+        assert amlflow.ok("model", "show", f"{name}:1", "-o", "json").json["run_id"] == run["run_id"]
+
+
 def test_offline_and_then_into_a_server(amlflow: Any, mlflow_server: str) -> None:
     amlflow.env["AMLFLOW_WORKSPACE"] = mlflow_server  # type: ignore[index]
     found = tracked(amlflow, "--offline")

@@ -6,6 +6,7 @@ import re
 import time
 from typing import Any
 
+from amlflow.emulator.arm.quotas import Quotas, workspaces
 from amlflow.emulator.arm.resources import (
     PROVIDER,
     WORKSPACE_PATTERN,
@@ -38,8 +39,8 @@ _PREVIEW_ONLY = ("enableOSPatching", "enableRootAccess", "enableSSO", "releaseQu
 
 
 class Computes:
-    def __init__(self, arm: Arm, pools: Pools) -> None:
-        self._arm, self._pools = arm, pools
+    def __init__(self, arm: Arm, pools: Pools, quotas: Quotas) -> None:
+        self._arm, self._pools, self._quotas = arm, pools, quotas
 
     def routes(self) -> list[Route]:
         return [
@@ -62,11 +63,9 @@ class Computes:
 
     def restore(self) -> None:
         """Give the computes that were kept their nodes again."""
-        store = self._arm.store
-        for group in store.children(f"/subscriptions/{self._arm.settings.subscription}/resourceGroups"):
-            for workspace in store.children(f"{group.id}/providers/{PROVIDER}/workspaces"):
-                for compute in store.children(f"{workspace.id}/computes"):
-                    self._define(compute)
+        for workspace in workspaces(self._arm):
+            for compute in self._arm.store.children(f"{workspace.id}/computes"):
+                self._define(compute)
 
     def _list(self, request: Request) -> Answer:
         found = self._arm.store.children(f"{self._arm.workspace(request).id}/computes")
@@ -181,12 +180,7 @@ class Computes:
         return Answer(content={"value": [size.record() for size in SIZES.values()]})
 
     def _usages(self, request: Request) -> Answer:
-        families = sorted({size.family for size in SIZES.values()})
-        used = dict.fromkeys(families, 0)
-        for compute in self._all(request):
-            size = SIZES.get(str(compute.body["properties"].get("vmSize", "")).lower())
-            if size is not None:
-                used[size.family] += size.cores * len(self._pools.nodes(compute.id))
+        used = self._quotas.used()
         root = f"/subscriptions/{self._arm.settings.subscription}/providers/{PROVIDER}/locations/{LOCATION}/usages"
         content = [
             {
@@ -197,15 +191,9 @@ class Computes:
                 "limit": quota(family),
                 "name": {"value": family, "localizedValue": family},
             }
-            for family in families
+            for family in used
         ]
         return Answer(content={"value": content})
-
-    def _all(self, request: Request) -> list[Document]:
-        store = self._arm.store
-        groups = store.children(f"/subscriptions/{self._arm.settings.subscription}/resourceGroups")
-        places = [item for group in groups for item in store.children(f"{group.id}/providers/{PROVIDER}/workspaces")]
-        return [compute for place in places for compute in store.children(f"{place.id}/computes") if not _gone(compute)]
 
     def _id(self, request: Request) -> str:
         return f"{self._arm.workspace_id(request)}/computes/{request.values['compute']}"

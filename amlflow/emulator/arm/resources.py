@@ -20,6 +20,8 @@ PROVIDER = "Microsoft.MachineLearningServices"
 GROUP_PATTERN = "/subscriptions/{subscription}/resourceGroups/{group}"
 WORKSPACE_PATTERN = f"{GROUP_PATTERN}/providers/{PROVIDER}/workspaces/{{workspace}}"
 RETRY_AFTER_S = 1
+# For operations that end when their work is done: later than any test or user waits.
+UNKNOWN_S = 10 * 365 * 86_400.0
 PAGE_SIZE = 30
 _OPERATIONS = "/operations"
 _FINISHED = ("Succeeded", "Failed", "Canceled")
@@ -88,6 +90,14 @@ class Arm:
         )
         self.store.put(made.id, {"resource": resource, "ends": made.ends, "error": error})
         return made
+
+    def finish(self, operation: str, error: Mapping[str, Any] | None = None) -> None:
+        """End an operation that was begun without a known end."""
+
+        def edit(body: dict[str, Any]) -> None:
+            body.update(ends=time.time(), error=error)
+
+        self.store.change(operation, edit)
 
     def accepted(
         self,

@@ -53,6 +53,9 @@ class Data:
         self._arm, self.blobs, self._datastores = arm, blobs, datastores
         self._assets = Assets(arm, DATA)
 
+    def workspace(self, id: str) -> Document | None:
+        return self._arm.store.get(id)
+
     def locate(self, workspace: Document, uri: str) -> Blob:
         """The blob behind an address of the workspace. Raises `BadAddress`."""
         if match := _OWN.match(uri):

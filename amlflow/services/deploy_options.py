@@ -1,0 +1,92 @@
+"""From what a user types after `deploy` to the options of a target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from amlflow.errors import UsageError
+from amlflow.targets.base import DeployOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What any target takes, and what the local one takes alone: None and empty for what was not given."""
+
+    name: str = ""
+    env: Sequence[str] = ()
+    port: int | None = None
+    env_manager: str = ""
+    timeout_s: float | None = None
+
+
+def options(
+    target: str,
+    asked: Asked,
+    instance_type: str = "",
+    instance_count: int | None = None,
+    canary: str = "",
+    canary_wait_s: float | None = None,
+    golden: Path | None = None,
+    wait: bool = True,
+) -> DeployOptions:
+    """Raises `UsageError` for an option that the target does not have, or a value that means nothing."""
+    local = {"--port": asked.port, "--env-manager": asked.env_manager, "--timeout": asked.timeout_s}
+    managed = {
+        "--instance-type": instance_type,
+        "--instance-count": instance_count,
+        "--canary": canary,
+        "--canary-wait": canary_wait_s,
+        "--golden": golden,
+        "--no-wait": not wait,
+    }
+    others: dict[str, object] = {}
+    for owner, own in (("local", local), ("managed", managed)):
+        others |= own if owner != target else {}
+    given = next((name for name, value in others.items() if value not in (None, "", False)), "")
+    if given:
+        raise UsageError(f"{given} means nothing to --target {target}.", "`amlflow deploy --help` says whose it is.")
+    plain = DeployOptions()
+    return DeployOptions(
+        asked.name,
+        asked.port,
+        asked.env_manager or plain.env_manager,
+        asked.timeout_s or plain.timeout_s,
+        _variables(asked.env),
+        instance_type,
+        instance_count or 1,
+        _shares(canary) if canary else plain.canary,
+        plain.canary_wait_s if canary_wait_s is None else canary_wait_s,
+        golden,
+        wait,
+    )
+
+
+def shares(given: Sequence[str]) -> dict[str, int]:
+    """Of `blue=90` and the like. Raises `UsageError`."""
+    found = {}
+    for text in given:
+        name, equals, share = text.partition("=")
+        if not (name and equals and share.isdigit() and int(share) <= 100):
+            raise UsageError(f"{text!r} gives no deployment a share.", "Write DEPLOYMENT=PERCENT, such as blue=90.")
+        found[name] = int(share)
+    return found
+
+
+def _variables(given: Sequence[str]) -> Mapping[str, str]:
+    found = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            # What it is may be a secret that was meant as a value: it is not shown.
+            raise UsageError("An --env gives no variable a value.", "Write --env NAME=VALUE.")
+        found[name] = value
+    return found
+
+
+def _shares(canary: str) -> tuple[int, ...]:
+    parts = [part.strip().removesuffix("%") for part in canary.split(",")]
+    if not all(part.isdigit() for part in parts):
+        raise UsageError(f"--canary {canary!r} is no list of percentages.", "Write --canary 10,50,100.")
+    return tuple(int(part) for part in parts)

@@ -1,0 +1,280 @@
+"""A new deployment beside the one that answers: brought up at 0 %, asked, compared, and given the traffic step by step. What
+fails on the way is taken back."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from amlflow.errors import AmlflowError, NotFound, UsageError
+from amlflow.targets import payloads
+from amlflow.workspaces.azure.endpoints import (
+    AzureEndpoints,
+    OnlineDeployment,
+    OnlineEndpoint,
+    Scored,
+    gone,
+    named,
+)
+
+# The tag of an endpoint with the deployment that had its traffic before.
+PREVIOUS = "amlflow.previous"
+_TAIL_LINES = 12
+_HEARTBEAT_S = 10.0
+_PROBES = 3
+_PROBE_PAUSE_S = 1.0
+_SETTLE_S = 3600.0
+_SETTLE_POLL_S = 5.0
+_ASKED_AGAIN = (401, 429, 503)
+_TOLERANCE = 1e-6
+
+
+class Rollout:
+    """`live` is the deployment that answers now, empty for none; `new` says that the endpoint was made for this."""
+
+    def __init__(
+        self,
+        azure: AzureEndpoints,
+        endpoint: OnlineEndpoint,
+        wanted: OnlineDeployment,
+        live: str,
+        new: bool,
+        say: Callable[[str], None],
+    ) -> None:
+        self._azure, self._endpoint, self._wanted, self._live, self._say = azure, endpoint, wanted, live, say
+        self._new, self._key = new, ""
+        self._made = False
+        # A deploy before this one may have been cut on the way.
+        self._moved = 0 < endpoint.traffic.get(wanted.name, 0) < 100
+
+    def bring_up(self, deployments: Sequence[OnlineDeployment], wait: bool) -> bool:
+        """Have the deployment, at no traffic. False where it is only begun. Raises `AmlflowError` with the end of its log when it
+        fails; it is deleted then."""
+        name, before = self._wanted.name, named(deployments, self._wanted.name)
+        state = before.state.lower() if before and before.model == self._wanted.model else ""
+        if state == "succeeded" and self._wanted.state:
+            self._say(f"{name} has {self._wanted.model} already.")
+            return True
+        self._made = True
+        with self._taking_back():
+            if self._wanted.state and state in ("creating", "updating"):
+                self._say(f"{name} is being made; waiting for it…")
+                return self._settled() if wait else False
+            if before is not None and (
+                before.state.lower() in ("failed", "canceled", "deleting")
+                or before.instance_type != self._wanted.instance_type
+            ):
+                self._say(f"Deleting {name}, which is {before.state.lower()} with {before.model}…")
+                gone(lambda: self._azure.delete_deployment(self._endpoint.name, name))
+            self._say(f"Making {name} with {self._wanted.model}; Azure takes minutes for it…")
+            finish = self._azure.begin_deployment(self._endpoint.name, self._wanted)
+            if not wait:
+                return False
+            with self._heartbeat():
+                finish(lambda state: self._say(f"{name}: {state}"))
+        return True
+
+    def check(self, example: bytes | None, golden: Path | None) -> None:
+        """Ask the new deployment, past the traffic. Raises `AmlflowError` where it does not answer as it should."""
+        if self._endpoint.traffic.get(self._wanted.name, 0) == 100:
+            return
+        with self._taking_back():
+            if example is None:
+                self._say("The model has no input example to ask it with.")
+            else:
+                scored = self._asked(self._wanted.name, payloads.as_input_data(example, "application/json"))
+                _check_answered(self._wanted.name, scored)
+                self._say(f"{self._wanted.name} answers the input example in {scored.elapsed_s * 1000:.0f} ms.")
+            if golden is not None:
+                self._compare(golden)
+
+    def shift(self, steps: Sequence[int], example: bytes | None, watch_s: float) -> None:
+        """Move the traffic, and back where the new deployment fails on the way."""
+        name, share = self._wanted.name, self._endpoint.traffic.get(self._wanted.name, 0)
+        if share == 100:
+            self._say(f"{name} has all the traffic already.")
+            return
+        body = payloads.as_input_data(example, "application/json") if example is not None else None
+        with self._taking_back():
+            for step in [step for step in steps if step > share]:
+                last = step == 100
+                traffic = {name: step, **({} if last or not self._live else {self._live: 100 - step})}
+                self._say(f"Traffic: {', '.join(f'{key} {value} %' for key, value in traffic.items())}")
+                self._moved = True
+                tags = {PREVIOUS: self._live} if last and self._live else {}
+                self._azure.set_traffic(self._endpoint, traffic, tags)
+                if body is not None:
+                    self._watch(body, 0.0 if last else watch_s)
+
+    @contextlib.contextmanager
+    def _taking_back(self) -> Iterator[None]:
+        """A stretch whose failure leaves what there was before. An interruption leaves all as it is, for the next time."""
+        try:
+            yield
+        except AmlflowError as error:
+            error.message = f"{error.message} {self._take_back()}"
+            raise
+
+    def _take_back(self) -> str:
+        """Put things back; returns the sentence that says so, or what could not be put back."""
+        name, endpoint = self._wanted.name, self._endpoint
+        tail = self._tail()
+        shown = f"\nThe end of its log:\n{tail}\n" if tail else ""
+        try:
+            if self._moved and not self._new:
+                self._azure.set_traffic(endpoint, {self._live: 100} if self._live else {}, {})
+            if self._new:
+                gone(lambda: self._azure.delete(endpoint.name))
+                return f"{shown}The endpoint {endpoint.name} is deleted again."
+            if self._made:
+                gone(lambda: self._azure.delete_deployment(endpoint.name, name))
+        except AmlflowError as error:
+            return f"{shown}Taking it back failed as well: {error.message}"
+        undone = f"{name} is deleted again" if self._made else f"{name} stays without traffic"
+        return f"{shown}{undone}; {self._live} has all the traffic." if self._live else f"{shown}{undone}."
+
+    def _tail(self) -> str:
+        try:
+            return "\n".join(self._azure.logs(self._endpoint.name, self._wanted.name, _TAIL_LINES)[-_TAIL_LINES:])
+        except AmlflowError:
+            return ""
+
+    def _settled(self) -> bool:
+        deadline = time.monotonic() + _SETTLE_S
+        with self._heartbeat():
+            while time.monotonic() < deadline:
+                now = self._azure.deployment(self._endpoint.name, self._wanted.name)
+                if now.state.lower() == "succeeded":
+                    return True
+                if now.state.lower() in ("failed", "canceled"):
+                    raise AmlflowError(f"The deployment {now.name!r} of {self._endpoint.name!r} {now.state.lower()}.")
+                time.sleep(_SETTLE_POLL_S)
+        raise AmlflowError(f"The deployment {self._wanted.name!r} has not settled after {_SETTLE_S / 60:.0f} minutes.")
+
+    @contextlib.contextmanager
+    def _heartbeat(self) -> Iterator[None]:
+        """Say from time to time what the deployment's log says last."""
+        ended = threading.Event()
+
+        def beat() -> None:
+            while not ended.wait(_HEARTBEAT_S):
+                with contextlib.suppress(AmlflowError):
+                    lines = self._azure.logs(self._endpoint.name, self._wanted.name, 1)
+                    if not ended.is_set():
+                        self._say(f"{self._wanted.name}: {lines[-1] if lines else 'no log yet'}")
+
+        thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def _watch(self, body: bytes, watch_s: float) -> None:
+        """Ask the new deployment a few times, and go on asking for `watch_s`."""
+        deadline, count = time.monotonic() + watch_s, 0
+        while count < _PROBES or time.monotonic() < deadline:
+            _check_answered(self._wanted.name, self._asked(self._wanted.name, body))
+            count += 1
+            if watch_s and count >= _PROBES:
+                time.sleep(min(_PROBE_PAUSE_S, max(0.0, deadline - time.monotonic())))
+
+    def _compare(self, golden: Path) -> None:
+        """Replay a file of requests: each answered, as expected where it says so; beside the live deployment's answers."""
+        requests, new, old = _requests(golden), [], []
+        differing, most = 0, 0.0
+        for number, (body, expected) in enumerate(requests, 1):
+            scored = self._asked(self._wanted.name, body)
+            _check_answered(f"{self._wanted.name}, asked request {number} of {golden.name},", scored)
+            new.append(scored.elapsed_s)
+            answer = _predictions(scored)
+            if expected is not None and not _equal(answer, expected):
+                raise AmlflowError(
+                    f"{self._wanted.name} answers request {number} of {golden.name} with {json.dumps(answer)[:200]}, and "
+                    f"{json.dumps(expected)[:200]} was expected."
+                )
+            if self._live and self._live != self._wanted.name:
+                beside = self._asked(self._live, body)
+                old.append(beside.elapsed_s)
+                if beside.status == 200 and not _equal(answer, _predictions(beside)):
+                    differing += 1
+                    most = max(most, _distance(answer, _predictions(beside)))
+        said = f"{len(requests)} golden requests answered, {statistics.median(new) * 1000:.0f} ms each"
+        if old:
+            differs = f", by {most:g} at most" if most else ""
+            said += f" ({statistics.median(old) * 1000:.0f} ms by {self._live}); {differing} answers differ{differs}"
+        self._say(f"{said}.")
+
+    def _asked(self, deployment: str, body: bytes) -> Scored:
+        self._key = self._key or self._azure.keys(self._endpoint.name)[0]
+        scored = self._azure.score(self._endpoint, self._key, body, deployment)
+        if scored.status in _ASKED_AGAIN:
+            self._key = self._azure.keys(self._endpoint.name)[0]
+            scored = self._azure.score(self._endpoint, self._key, body, deployment)
+        return scored
+
+
+def _requests(golden: Path) -> list[tuple[bytes, Any]]:
+    """Of each line of a .jsonl file, or of the one request of any other: the request, and the predictions that are expected, None
+    where it says nothing of them."""
+    if not golden.is_file():
+        raise NotFound(f"There is no file {str(golden)!r} of golden requests.")
+    raw = golden.read_bytes()
+    if golden.suffix.lower() == ".csv":
+        return [(payloads.as_input_data(raw, "text/csv"), None)]
+    lines = [line for line in raw.splitlines() if line.strip()] if golden.suffix.lower() == ".jsonl" else [raw]
+    found = []
+    for number, line in enumerate(lines, 1):
+        try:
+            content = json.loads(line)
+        except ValueError as error:
+            raise UsageError(f"Line {number} of {golden} is not valid JSON: {error}.") from error
+        expected = None
+        if isinstance(content, dict) and "request" in content:
+            content, expected = content["request"], content.get("predictions")
+        found.append((payloads.as_input_data(json.dumps(content).encode(), "application/json"), expected))
+    if not found:
+        raise UsageError(f"{golden} has no request.")
+    return found
+
+
+def _check_answered(who: str, scored: Scored) -> None:
+    if scored.status != 200:
+        text = " ".join(scored.content.decode("utf-8", "replace").split())[:500]
+        raise AmlflowError(f"{who} answered {scored.model_status or scored.status}: {text}")
+
+
+def _predictions(scored: Scored) -> Any:
+    content = json.loads(scored.content)
+    return content["predictions"] if isinstance(content, dict) and "predictions" in content else content
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, bool) or isinstance(other, bool):
+        return bool(one == other)
+    if isinstance(one, (int, float)) and isinstance(other, (int, float)):
+        return math.isclose(one, other, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(_equal(*pair) for pair in zip(one, other, strict=True))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return set(one) == set(other) and all(_equal(one[key], other[key]) for key in one)
+    return bool(one == other)
+
+
+def _distance(one: Any, other: Any) -> float:
+    """The largest difference between two numbers that stand in the same place."""
+    if isinstance(one, (int, float)) and isinstance(other, (int, float)):
+        return abs(one - other)
+    if isinstance(one, list) and isinstance(other, list):
+        return max((_distance(*pair) for pair in zip(one, other, strict=False)), default=0.0)
+    if isinstance(one, dict) and isinstance(other, dict):
+        return max((_distance(one[key], other[key]) for key in set(one) & set(other)), default=0.0)
+    return 0.0

@@ -1,0 +1,157 @@
+"""A registered model as a managed endpoint of Azure ML, from the command line: the emulator stands for Azure."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deployable import ROW, sample
+from emulated import Running
+
+
+@pytest.fixture
+def wine(azure: Running, amlflow: Any, deployable: Path) -> str:
+    """A model of the workspace with three versions, which say 1, say 2 and cannot be loaded."""
+    name = f"wine-{uuid.uuid4().hex[:6]}"
+    for version, folder in enumerate(("one", "two", "broken"), 1):
+        put(azure, name, deployable / folder, version)
+    return name
+
+
+@pytest.fixture
+def endpoint(azure: Running) -> Iterator[str]:
+    name = f"ep-{uuid.uuid4().hex[:8]}"
+    yield name
+    azure.request("DELETE", f"{azure.workspace_path}/onlineEndpoints/{name}", api_version="2022-02-01-preview")
+
+
+def put(azure: Running, name: str, folder: Path, version: int) -> None:
+    """Register a folder as the SDK does: its files in the workspace's datastore, a model version that names them."""
+    from azure.storage.blob import ContainerClient
+
+    store = f"{azure.workspace_path}/datastores/workspaceblobstore"
+    container = azure.request("GET", store, api_version="2024-10-01-preview").json()["properties"]["containerName"]
+    client = ContainerClient(
+        f"https://127.0.0.1:{azure.settings['storage_port']}/emulatorstorage",
+        container,
+        credential={"account_name": "emulatorstorage", "account_key": azure.settings["storage_key"]},
+        connection_verify=azure.env["SSL_CERT_FILE"],
+    )
+    if not client.exists():
+        client.create_container()
+    path = f"LocalUpload/{name}-{version}"
+    for file in folder.iterdir():
+        client.upload_blob(f"{path}/{file.name}", file.read_bytes())
+    uri = f"azureml:/{azure.workspace_path}/datastores/workspaceblobstore/paths/{path}"
+    body = {"properties": {"modelUri": uri, "modelType": "mlflow_model"}}
+    place = f"{azure.workspace_path}/models/{name}/versions/{version}"
+    made = azure.request("PUT", place, body, api_version="2023-08-01-preview")
+    assert made.status_code == 201, made.text
+
+
+def test_blue_and_green(amlflow: Any, wine: str, endpoint: str, work: Path) -> None:
+    plan = amlflow.ok("deploy", f"{wine}:1", "-t", "managed", "--name", endpoint, "--dry-run", "-o", "json")
+    steps = {(step["action"], step["what"]) for step in plan.json["steps"]}
+    assert {("create", f"endpoint {endpoint}"), ("create", "deployment blue"), ("change", "traffic")} == steps
+    assert "azureml-ai-monitoring" in plan.err
+    assert amlflow("endpoint", "show", endpoint).code == 3
+
+    first = amlflow.ok("deploy", f"{wine}:1", "-t", "managed", "--name", endpoint, "--env", "MODE=one", "-o", "json")
+    assert (first.json["traffic"], first.json["state"], first.json["model"]) == ({"blue": 100}, "running", f"{wine}:1")
+    assert "answers the input example" in first.err
+    assert amlflow.ok("endpoint", "invoke", endpoint, "--example").json == {"predictions": [1.0, 1.0]}
+    again = amlflow.ok("deploy", f"{wine}:1", "-t", "managed", "--name", endpoint, "--env", "MODE=one")
+    assert "blue has all the traffic already" in again.err
+
+    golden = work / "golden.jsonl"
+    golden.write_text(json.dumps({"request": {"dataframe_split": ROW}, "predictions": [2.0]}) + "\n")
+    options = ("--canary", "10,50,100", "--canary-wait", "0", "--golden", str(golden))
+    second = amlflow.ok("deploy", f"{wine}:2", "-t", "managed", "--name", endpoint, *options)
+    assert "1 answers differ, by 1 at most" in second.err
+    assert second.err.index("green 10 %, blue 90 %") < second.err.index("green 50 %") < second.err.index("green 100 %")
+    csv = work / "rows.csv"
+    csv.write_text(",".join(ROW["columns"]) + "\n" + ",".join(["0.5"] * 10) + "\n")
+    assert amlflow.ok("endpoint", "invoke", endpoint, str(csv)).json == {"predictions": [2.0]}
+
+    assert amlflow.ok("endpoint", "rollback", endpoint, "-o", "json").json["traffic"] == {"blue": 100, "green": 0}
+    split = amlflow.ok("endpoint", "traffic", endpoint, "blue=40", "green=60", "-o", "json").json
+    assert (split["traffic"], split["model"]) == ({"blue": 40, "green": 60}, f"{wine}:2")
+    assert amlflow("endpoint", "traffic", endpoint, "blue=40", "gren=60").code == 3
+    assert amlflow("endpoint", "traffic", endpoint, "blue=40", "green=40").code == 2
+    key = amlflow.ok("endpoint", "keys", endpoint, "-q").out
+    assert amlflow.ok("endpoint", "keys", endpoint, "--rotate", "-q").out not in ("", key)
+    assert "Waiting for" in amlflow.ok("endpoint", "logs", endpoint).out
+    listed = amlflow.ok("endpoint", "list", "-o", "json").json
+    assert [item["target"] for item in listed if item["name"] == endpoint] == ["managed"]
+    taken = amlflow("deploy", f"{wine}:1", "-t", "local", "--name", endpoint)
+    assert (taken.code, "of the target managed already" in taken.err) == (2, True)
+    amlflow.ok("endpoint", "delete", endpoint)
+    assert endpoint not in amlflow.ok("endpoint", "list", "-q").out
+
+
+def test_what_fails_is_taken_back(amlflow: Any, azure: Running, wine: str, endpoint: str, work: Path) -> None:
+    base = ("-t", "managed", "--name", endpoint)
+    new = amlflow("deploy", f"{wine}:3", *base)
+    assert new.code == 1
+    assert "UnpicklingError" in new.err
+    assert "is deleted again" in new.err
+    assert amlflow("endpoint", "show", endpoint).code == 3
+
+    # As if the first deploy had been killed once the deployment was asked for.
+    begun = amlflow.ok("deploy", f"{wine}:1", *base, "--no-wait", "-o", "json").json
+    assert begun["traffic"] == {"blue": 0}
+    amlflow.ok("deploy", f"{wine}:1", *base)
+    broken = amlflow("deploy", f"{wine}:3", *base)
+    assert broken.code == 1
+    assert "green is deleted again; blue has all the traffic" in broken.err
+    golden = work / "golden.jsonl"
+    golden.write_text(json.dumps({"request": {"input_data": ROW}, "predictions": [7]}) + "\n")
+    differs = amlflow("deploy", f"{wine}:2", *base, "--golden", str(golden))
+    assert (differs.code, "[7] was expected" in differs.err) == (1, True)
+    assert amlflow.ok("endpoint", "show", endpoint, "--query", "traffic", "-o", "json").json == {"blue": 100}
+    assert amlflow("endpoint", "rollback", endpoint).code == 3
+    sent = amlflow("endpoint", "invoke", endpoint, str(sample(work)))
+    assert sent.json == {"predictions": [1.0]}
+    (work / "wrong.json").write_text('{"dataframe_split": {"columns": ["age"], "data": [[1]]}}')
+    wrong = amlflow("endpoint", "invoke", endpoint, "wrong.json")
+    assert (wrong.code, "refused the request (400)" in wrong.err) == (1, True)
+
+
+def test_what_would_fail_later_is_refused_at_once(amlflow: Any, wine: str, deployable: Path) -> None:
+    base = ("deploy", f"{wine}:1", "-t", "managed", "--name", "never-made")
+    full = amlflow(*base, "--instance-type", "Standard_NC24s_v3")
+    assert full.code == 1
+    assert "0 of 24 cores" in full.err
+    assert "--instance-type Standard_NC6s_v3" in full.err
+    size = amlflow(*base, "--instance-type", "Standard_DS3_v3")
+    assert (size.code, "Did you mean 'Standard_DS3_v2'" in size.err) == (3, True)
+    assert amlflow(*base[:-1], "no").code == 2
+    assert amlflow(*base, "--canary", "50,10").code == 2
+    assert amlflow(*base, "--port", "1234").code == 2
+    unregistered = amlflow("deploy", str(deployable / "one"), "-t", "managed", "--name", "never-made")
+    assert (unregistered.code, "amlflow register" in unregistered.err) == (2, True)
+    assert "Did you mean 'managed'" in amlflow("deploy", f"{wine}:1", "-t", "manged").err
+    assert amlflow("deploy", f"{wine}:1", "-t", "managed", "-w", "local").code in (1, 3)
+    assert amlflow("endpoint", "show", "never-made").code == 3
+
+
+def test_a_deploy_that_was_killed_goes_on(amlflow: Any, azure: Running, wine: str, endpoint: str, work: Path) -> None:
+    base = ("deploy", f"{wine}:1", "-t", "managed", "--name", endpoint)
+    azure.run("fault", "* *onlineEndpoints*:503:0.1", "* *onlineEndpoints*:429:0.1")
+    try:
+        for step in ("Making the endpoint", "Making blue", "Traffic: blue"):
+            process = amlflow.start(*base)
+            for line in process.stderr:
+                if step in line.decode() or b"Error" in line:
+                    break
+            process.kill()
+            process.communicate()
+        ended = amlflow.ok(*base, "-o", "json")
+    finally:
+        azure.run("fault", "--clear")
+    assert (ended.json["traffic"], ended.json["state"]) == ({"blue": 100}, "running")
+    assert amlflow.ok("endpoint", "list", "-q").out.split().count(endpoint) == 1

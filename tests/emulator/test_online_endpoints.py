@@ -1,0 +1,120 @@
+"""Online endpoints with the unmodified azure-ai-ml, as its documentation shows them."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import contract
+import pytest
+import requests
+from azure.ai.ml.entities import ManagedOnlineDeployment, ManagedOnlineEndpoint
+from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
+from deployable import ROW, sample
+from emulated import Running
+
+
+def deployment(endpoint: str, name: str, model: str, **more: Any) -> ManagedOnlineDeployment:
+    size = more.pop("instance_type", "Standard_DS3_v2")
+    options = {"instance_type": size, "instance_count": 1, **more}
+    return ManagedOnlineDeployment(name=name, endpoint_name=endpoint, model=model, **options)
+
+
+def test_blue_green_with_the_sdk(ml_client: Any, emulator: Running, registered: str, tmp_path: Path) -> None:
+    name, request_file = f"ep-{uuid.uuid4().hex[:8]}", str(sample(tmp_path))
+    endpoints, deployments = ml_client.online_endpoints, ml_client.online_deployments
+    endpoint = endpoints.begin_create_or_update(ManagedOnlineEndpoint(name=name, auth_mode="key")).result()
+    deployments.begin_create_or_update(deployment(name, "blue", f"azureml:{registered}:1")).result()
+    endpoint = endpoints.get(name)
+    assert (endpoint.provisioning_state, endpoint.traffic) == ("Succeeded", {"blue": 0})
+    with pytest.raises(ResourceNotFoundError):
+        endpoints.invoke(name, request_file=request_file)
+    assert json.loads(endpoints.invoke(name, deployment_name="blue", request_file=request_file)) == [1.0]
+    key = endpoints.get_keys(name).primary_key
+
+    def asked(**headers: str) -> requests.Response:
+        return requests.post(
+            endpoint.scoring_uri,
+            json={"input_data": ROW},
+            headers={"Authorization": f"Bearer {key}", **headers},
+            verify=emulator.env["SSL_CERT_FILE"],
+            timeout=60,
+        )
+
+    deployments.begin_create_or_update(deployment(name, "green", f"azureml:{registered}:2")).result()
+    endpoint.traffic, endpoint.mirror_traffic = {"blue": 100}, {"green": 50}
+    endpoints.begin_create_or_update(endpoint).result()
+    # Not by the SDK, which goes on naming the deployment that it was once told.
+    assert {asked().json()[0] for _ in range(20)} == {1.0}
+    deadline = time.monotonic() + 30
+    while '"POST /score HTTP/1.1" 200' not in deployments.get_logs("green", name, lines=50):
+        assert time.monotonic() < deadline, "no request was mirrored"
+        time.sleep(0.1)
+    endpoint.traffic, endpoint.mirror_traffic = {"blue": 50, "green": 50}, {}
+    endpoints.begin_create_or_update(endpoint).result()
+    answers = [asked() for _ in range(40)]
+    split = {(item.headers["azureml-model-deployment"], item.json()[0]) for item in answers}
+    assert split == {("blue", 1.0), ("green", 2.0)}
+    assert asked(Authorization="Bearer wrong").status_code == 401
+    wrong = requests.post(
+        endpoint.scoring_uri,
+        json={"inputs": [[1]]},
+        headers={"Authorization": f"Bearer {key}"},
+        verify=emulator.env["SSL_CERT_FILE"],
+        timeout=60,
+    )
+    assert (wrong.status_code, wrong.headers["ms-azureml-model-error-statuscode"]) == (424, "400")
+
+    endpoints.begin_regenerate_keys(name, key_type="primary").result()
+    assert endpoints.get_keys(name).primary_key != key
+    assert asked().status_code == 401
+    with pytest.raises(HttpResponseError, match="Set its traffic to 0"):
+        deployments.begin_delete("blue", name).result()
+    endpoint.traffic = {"green": 100}
+    endpoints.begin_create_or_update(endpoint).result()
+    deployments.begin_delete("blue", name).result()
+    assert [item.name for item in deployments.list(name)] == ["green"]
+    assert "Waiting for green to answer" in deployments.get_logs("green", name, lines=50)
+    endpoints.begin_delete(name).result()
+    with pytest.raises(ResourceNotFoundError):
+        endpoints.get(name)
+
+
+def test_what_fails_says_why(ml_client: Any, emulator: Running, registered: str) -> None:
+    name = f"ep-{uuid.uuid4().hex[:8]}"
+    ml_client.online_endpoints.begin_create_or_update(ManagedOnlineEndpoint(name=name, auth_mode="key")).result()
+    make = ml_client.online_deployments.begin_create_or_update
+    with pytest.raises(HttpResponseError, match=r"Current usage/limit: 0/24\. Additional needed: 48"):
+        make(deployment(name, "blue", f"azureml:{registered}:1", instance_type="Standard_NC24s_v3"))
+    with pytest.raises(HttpResponseError, match="not supported in the region"):
+        make(deployment(name, "blue", f"azureml:{registered}:1", instance_type="Standard_NOPE"))
+    with pytest.raises(HttpResponseError, match="User container has crashed"):
+        make(deployment(name, "blue", f"azureml:{registered}:3")).result()
+    assert ml_client.online_deployments.get("blue", name).provisioning_state == "Failed"
+    assert "UnpicklingError" in ml_client.online_deployments.get_logs("blue", name, lines=100)
+    place = f"{emulator.workspace_path}/onlineEndpoints/{name}"
+    body = {"location": "local", "properties": {"authMode": "Key", "traffic": {"blue": 100}}}
+    refused = emulator.request("PUT", place, body, api_version="2022-02-01-preview")
+    assert (refused.status_code, "Failed" in refused.json()["error"]["message"]) == (400, True)
+    assert emulator.request("DELETE", place, api_version="2022-02-01-preview").status_code == 202
+    deadline = time.monotonic() + 60
+    while emulator.request("GET", place, api_version="2022-02-01-preview").status_code != 404:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_all_of_it_is_as_the_contract_says(emulator: Running) -> None:
+    root = contract.folder()
+    if root is None:
+        pytest.skip("the contract folder is not beside the repository (AMLFLOW_CONTRACT names another place)")
+    openapi, found, checked = contract.Contract(root), [], set()
+    for line in emulator.record.read_text().splitlines():
+        exchange = json.loads(line)
+        if "/onlineEndpoints" in exchange["target"]:
+            checked.add(exchange["method"])
+            found += openapi.problems(exchange) or []
+    assert not found, "\n".join(sorted(set(found)))
+    assert checked == {"GET", "PUT", "POST", "DELETE"}
