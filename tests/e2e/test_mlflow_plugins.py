@@ -50,3 +50,75 @@ for wrong in ({"target": "lokal"}, {"prot": "1"}, {"port": "x"}, {"canary": "10,
     assert "Did you mean 'port'" in done.stdout
     mlflow(amlflow, *"deployments delete -t amlflow --name ep".split()).check_returncode()
     assert amlflow.ok("endpoint", "list", "-o", "json").json == []
+
+
+PROJECT = """
+name: small
+entry_points:
+  main:
+    parameters: {alpha: {type: float, default: 0.5}}
+    command: "python train.py {alpha}"
+  fail:
+    command: "python -c 'raise SystemExit(3)'"
+"""
+TRAIN = """
+import sys, mlflow
+with mlflow.start_run():
+    mlflow.log_metric("rmse", float(sys.argv[1]))
+print("alpha is", sys.argv[1])
+"""
+
+
+def test_mlflow_run(amlflow: Any, work: Path) -> None:
+    (work / "proj").mkdir()
+    (work / "proj" / "MLproject").write_text(PROJECT)
+    (work / "proj" / "train.py").write_text(TRAIN)
+    here = {"MLFLOW_TRACKING_URI": "amlflow:"}
+    base = ("run", "proj", "-b", "amlflow", "--env-manager", "local")
+    begun = mlflow(amlflow, *base, "-P", "alpha=0.25", "--experiment-name", "wine", "--run-name", "r", **here)
+    assert begun.returncode == 0, begun.stderr
+    (job,) = amlflow.ok("job", "list", "-q").out.split()
+    assert f"amlflow job logs -f {job}" in begun.stderr
+    assert "alpha is 0.25" in amlflow.ok("job", "logs", "-f", job).out
+    amlflow.ok("sync")
+    run = amlflow.ok("run", "show", job, "-o", "json").json
+    assert (run["name"], run["status"], run["experiment"]) == ("r", "FINISHED", "wine")
+    assert (run["metrics"]["rmse"], run["params"]["alpha"]) == (0.25, "0.25")
+
+    script = """
+import mlflow
+options = {"backend": "amlflow", "env_manager": "local"}
+assert mlflow.run("proj", parameters={"alpha": 2}, **options).get_status() == 3
+for wrong in ({"entry_point": "fail"}, {"backend_config": {"comptue": "cpu-cluster"}}, {"docker_args": {"gpus": "all"}}):
+    try:
+        mlflow.run("proj", **options, **wrong)
+    except Exception as error:
+        print(type(error).__name__, error)
+mlflow.set_tracking_uri("sqlite:///other.db")
+try:
+    mlflow.run("proj", **options)
+except Exception as error:
+    print(error)
+"""
+    command = [sys.executable, "-W", "ignore", "-c", script]
+    waited = subprocess.run(command, env={**amlflow.env, **here}, cwd=work, capture_output=True, text=True, timeout=240)
+    assert waited.returncode == 0, waited.stderr
+    said = waited.stdout.splitlines()
+    assert said[0] == "alpha is 2"
+    assert [line.split()[0] for line in said[1:4]] == ["ExecutionException", "MlflowException", "MlflowException"]
+    assert "Did you mean 'compute'" in said[2]
+    assert "Set MLFLOW_TRACKING_URI=amlflow:" in said[4]
+
+
+def test_mlflow_run_on_a_compute(azure: Any, amlflow: Any, work: Path) -> None:
+    amlflow.ok("compute", "create", "plugin-cluster", "--max", "1", "-q")
+    (work / "proj").mkdir()
+    (work / "proj" / "MLproject").write_text(PROJECT)
+    (work / "proj" / "train.py").write_text(TRAIN)
+    (work / "on.json").write_text(json.dumps({"compute": "plugin-cluster", "environment": "image:python:3.11"}))
+    base = ("run", "proj", "-b", "amlflow", "-c", "on.json", "--experiment-name", "plugin")
+    begun = mlflow(amlflow, *base, MLFLOW_TRACKING_URI="amlflow:")
+    assert begun.returncode == 0, begun.stderr
+    (job,) = amlflow.ok("job", "list", "--experiment", "plugin", "-q").out.split()
+    assert "alpha is 0.5" in amlflow.ok("job", "logs", "-f", job).out
+    assert amlflow.ok("job", "show", job, "-o", "json").json["compute"] == "plugin-cluster"

@@ -5,23 +5,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mlflow.deployments import BaseDeploymentClient, PredictionsResponse
-from mlflow.exceptions import MlflowException
 
-from amlflow import config as configuration
-from amlflow.errors import AmlflowError, UsageError, nearest
+from amlflow.errors import UsageError, nearest
 from amlflow.services import deploy_options, deployment
+from amlflow.services.plugins.opening import say, told, workspace_of
 from amlflow.targets import payloads
 from amlflow.targets.base import DeployOptions, Endpoint
-from amlflow.workspaces import resolve
-from amlflow.workspaces.base import Workspace
 
 FLAVOR = "python_function"
 KEYS = (
@@ -35,10 +30,8 @@ class AmlflowDeployments(BaseDeploymentClient):  # type: ignore[misc]
 
     def __init__(self, target_uri: str) -> None:
         super().__init__(target_uri)
-        with _told():
-            asked = target_uri.partition(":")[2].removeprefix("//")
-            found = configuration.load(configuration.find())
-            self._workspace: Workspace = resolve.open_workspace(resolve.resolve(asked, found))
+        with told():
+            self._workspace = workspace_of(target_uri)
 
     def create_deployment(
         self,
@@ -49,13 +42,13 @@ class AmlflowDeployments(BaseDeploymentClient):  # type: ignore[misc]
         endpoint: str | None = None,
     ) -> dict[str, Any]:
         """`config` has what `amlflow deploy` has as options, and `env.NAME` for environment variables."""
-        with _told():
+        with told():
             _check(flavor, endpoint)
             target, options = _options(name, dict(config or {}))
             found, plan = deployment.plan(self._workspace, deployment.DeployRequest(model_uri, target, options))
             for line in plan.warnings:
-                _say(f"Warning: {line}")
-            return _record(found.apply(plan, _say))
+                say(f"Warning: {line}")
+            return _record(found.apply(plan, say))
 
     def update_deployment(
         self,
@@ -66,7 +59,7 @@ class AmlflowDeployments(BaseDeploymentClient):  # type: ignore[misc]
         endpoint: str | None = None,
     ) -> dict[str, Any]:
         """Deploy again where it is; the model that it has where none is given."""
-        with _told():
+        with told():
             _, now = deployment.find_endpoint(self._workspace, name)
         model = model_uri or (now.model_folder if now.model_folder else now.model)
         return self.create_deployment(name, model, flavor, {"target": now.target, **(config or {})}, endpoint)
@@ -74,17 +67,17 @@ class AmlflowDeployments(BaseDeploymentClient):  # type: ignore[misc]
     def delete_deployment(
         self, name: str, config: Mapping[str, str] | None = None, endpoint: str | None = None
     ) -> None:
-        with _told():
+        with told():
             _check(None, endpoint)
             deployment.delete(self._workspace, name)
 
     def list_deployments(self, endpoint: str | None = None) -> list[dict[str, Any]]:
-        with _told():
+        with told():
             _check(None, endpoint)
             return [_record(found) for found in deployment.endpoints(self._workspace)]
 
     def get_deployment(self, name: str, endpoint: str | None = None) -> dict[str, Any]:
-        with _told():
+        with told():
             _check(None, endpoint)
             return _record(deployment.find_endpoint(self._workspace, name)[1])
 
@@ -92,7 +85,7 @@ class AmlflowDeployments(BaseDeploymentClient):  # type: ignore[misc]
         self, deployment_name: str | None = None, inputs: Any = None, endpoint: str | None = None
     ) -> PredictionsResponse:
         """`inputs` is a DataFrame, an array, a list, or a request in any of MLflow's forms."""
-        with _told():
+        with told():
             name = deployment_name or endpoint
             if not name:
                 raise UsageError("No deployment is named.", "Give its --name.")
@@ -185,15 +178,3 @@ def _check(flavor: str | None, endpoint: str | None) -> None:
         raise UsageError(f"amlflow serves models as {FLAVOR}, not as {flavor!r}.", "Leave out --flavor.")
     if endpoint:
         raise UsageError("A deployment of amlflow is an endpoint itself.", "Leave out --endpoint, and give its --name.")
-
-
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    try:
-        yield
-    except AmlflowError as error:
-        raise MlflowException(error.paragraph()) from error
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
