@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from amlflow.errors import UsageError
 from amlflow.serving import payload
 
 _FORMS = frozenset(payload.FORMS)
+_PADDED = re.compile(r"\s*[+-]?0\d")
 
 
 def is_payload(content: Any) -> bool:
@@ -79,7 +81,8 @@ def _numbers(rows: list[Any]) -> list[Any]:
 
 
 def _column(cells: tuple[str, ...]) -> list[Any]:
-    for kind in (int, float):
+    # 01067 is a post code or the like, and no number: it would lose its zero.
+    for kind in () if any(_PADDED.match(cell) for cell in cells) else (int, float):
         try:
             numbers = [None if cell == "" else kind(cell) for cell in cells]
         except ValueError:

@@ -8,7 +8,7 @@ from typing import Any
 
 from deployable import ROW
 
-from amlflow.targets import answers, payloads
+from amlflow.targets import answers
 
 
 def test_an_endpoint_is_held_to_its_model(amlflow: Any, deployable: Path, work: Path) -> None:
@@ -42,16 +42,3 @@ def test_the_first_difference_is_found() -> None:
     assert longer is not None
     assert (longer.one, longer.other) == (1, 2)
     assert answers.first_difference([100.0], [100.01], 1e-3) is None
-
-
-def test_a_column_of_csv_is_numbers_or_text_as_a_whole() -> None:
-    sent = payloads.as_input_data(b"n,text,gap\n1,1,\n2.5,b,3\n", "text/csv")
-    assert b'"data": [[1.0, "1", null], [2.5, "b", 3]]' in sent
-
-
-def test_azure_s_form_becomes_mlflow_s() -> None:
-    body = b'{"input_data": {"columns": ["a"], "index": [0], "data": [[1]]}, "params": {"p": 2}}'
-    assert (
-        payloads.as_mlflow(body, "application/json")
-        == b'{"dataframe_split": {"columns": ["a"], "data": [[1]]}, "params": {"p": 2}}'
-    )
