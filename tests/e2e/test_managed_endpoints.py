@@ -89,7 +89,13 @@ def test_blue_and_green(amlflow: Any, wine: str, endpoint: str, work: Path) -> N
     assert [item["target"] for item in listed if item["name"] == endpoint] == ["managed"]
     taken = amlflow("deploy", f"{wine}:1", "-t", "local", "--name", endpoint)
     assert (taken.code, "of the target managed already" in taken.err) == (2, True)
+
+    options = ("--env", "MODE=one", "--canary", "50,100", "--canary-wait", "120")
+    moving = amlflow.start("deploy", f"{wine}:1", "-t", "managed", "--name", endpoint, *options)
+    assert any(b"blue 50 %, green 50 %" in line for line in moving.stderr)
+    amlflow.ok("endpoint", "keys", endpoint, "--rotate")
     amlflow.ok("endpoint", "delete", endpoint)
+    assert b"was deleted meanwhile" in moving.communicate(timeout=120)[1]
     assert endpoint not in amlflow.ok("endpoint", "list", "-q").out
 
 

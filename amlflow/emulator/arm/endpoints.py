@@ -65,6 +65,9 @@ class OnlineEndpoints:
         traffic, mirror = (_shares(properties, key) for key in ("traffic", "mirrorTraffic"))
         with self._arm.store.undisturbed():
             before = self._arm.store.get(id)
+            if before is not None and before.body["provisioning"] == "Deleting":
+                text = f"The endpoint '{name}' is being deleted."
+                raise service_error(409, text, inner=("Conflict", "OperationInProgress"))
             self._check_traffic(id, traffic, mirror)
             keys = before.body["keys"] if before else {**_new_keys(), **_given(properties.get("keys"))}
             content = {
