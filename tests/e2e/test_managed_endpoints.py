@@ -127,7 +127,9 @@ def test_what_fails_is_taken_back(amlflow: Any, azure: Running, wine: str, endpo
     assert (wrong.code, "refused the request (400)" in wrong.err) == (1, True)
 
 
-def test_what_would_fail_later_is_refused_at_once(amlflow: Any, wine: str, deployable: Path) -> None:
+def test_what_would_fail_later_is_refused_at_once(
+    amlflow: Any, azure: Running, wine: str, endpoint: str, deployable: Path
+) -> None:
     base = ("deploy", f"{wine}:1", "-t", "managed", "--name", "never-made")
     full = amlflow(*base, "--instance-type", "Standard_NC24s_v3")
     assert full.code == 1
@@ -135,6 +137,15 @@ def test_what_would_fail_later_is_refused_at_once(amlflow: Any, wine: str, deplo
     assert "--instance-type Standard_NC6s_v3" in full.err
     size = amlflow(*base, "--instance-type", "Standard_DS3_v3")
     assert (size.code, "Did you mean 'Standard_DS3_v2'" in size.err) == (3, True)
+    elsewhere = f"{azure.workspace_path}-{endpoint}"
+    made = azure.request("PUT", elsewhere, {"location": "local", "properties": {}}, api_version="2024-04-01-preview")
+    assert made.status_code == 202
+    body = {"location": "local", "properties": {"authMode": "Key"}}
+    place = f"{elsewhere}/onlineEndpoints/{endpoint}"
+    assert azure.request("PUT", place, body, api_version="2022-02-01-preview").status_code == 201
+    taken = amlflow(*base[:-1], endpoint)
+    assert (taken.code, "already in use" in taken.err, "--name" in taken.err) == (2, True, True)
+    assert azure.request("DELETE", elsewhere, api_version="2024-04-01-preview").status_code == 202
     assert amlflow(*base[:-1], "no").code == 2
     assert amlflow(*base, "--canary", "50,10").code == 2
     assert amlflow(*base, "--golden", "none.jsonl").code == 3
