@@ -127,6 +127,8 @@ class Rollout:
         tail = self._tail()
         shown = f"\nThe end of its log:\n{tail}\n" if tail else ""
         try:
+            if self._deleted():
+                return f"{shown}The endpoint {endpoint.name} was deleted meanwhile."
             if self._moved and not self._new:
                 self._azure.set_traffic(endpoint, self._before(), {})
             if self._new:
@@ -141,6 +143,13 @@ class Rollout:
         if not traffic:
             return f"{shown}{undone}."
         return f"{shown}{undone}; the traffic is {', '.join(f'{key} {value} %' for key, value in traffic.items())}."
+
+    def _deleted(self) -> bool:
+        """Whether somebody else has deleted the endpoint: changing its traffic would make it again."""
+        try:
+            return self._azure.get(self._endpoint.name).state.lower() == "deleting"
+        except NotFound:
+            return True
 
     def _before(self) -> dict[str, int]:
         """The traffic before this deploy, or before the one that was cut and that this goes on with."""
