@@ -52,7 +52,7 @@ def find_target(workspace: Workspace, name: str) -> DeployTarget:
         )
     if name != "local":
         raise NotSupported(
-            f"The target {name!r} needs an Azure ML workspace, which this version of amlflow does not yet talk to.",
+            f"This version of amlflow does not deploy to {name!r} yet.",
             "Deploy here with `--target local`.",
         )
     from amlflow.targets.local import LocalTarget

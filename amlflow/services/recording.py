@@ -19,7 +19,7 @@ from amlflow.journal.drainer import Drainer
 from amlflow.journal.errors import Refused
 from amlflow.journal.folder import GENERAL, Journal, RunFolder
 from amlflow.journal.router import OpenRun, Router
-from amlflow.services.references import JOURNAL_FOLDER
+from amlflow.services.references import JOURNAL_FOLDER, sync_command
 from amlflow.workspaces.base import Run, RunStatus, Workspace
 
 FLUSH_TIMEOUT_S = 60.0
@@ -95,8 +95,8 @@ class Recorder:
             except Unavailable as error:
                 self._offline = True
                 self._report(
-                    f"Warning: {error.message} The run is kept on this machine; `amlflow sync` sends it when the workspace "
-                    "answers."
+                    f"Warning: {error.message} The run is kept on this machine; `{sync_command(self._workspace)}` sends it "
+                    "when the workspace answers."
                 )
             else:
                 with self.writing():
