@@ -87,7 +87,7 @@ def _interrupted(state: State, job: Job, cancel: bool) -> int:
         state.note(f"Job {job.id} is cancelled.")
     else:
         state.note(
-            f"Job {job.id} goes on. Follow it with `amlflow job logs -f {job.id}`, end it with `amlflow job cancel`."
+            f"Job {job.id} goes on. Follow it with `amlflow job logs -f {job.id}`, end it with `amlflow job cancel {job.id}`."
         )
     return INTERRUPTED
 

@@ -20,7 +20,7 @@ from amlflow.mlproject.command import Place
 from amlflow.mlproject.file import EntryPoint, Project
 from amlflow.mlproject.source import ProjectSource
 from amlflow.services import remote_environment, tracking
-from amlflow.services.projects import ProjectRequest
+from amlflow.services.projects import ProjectRequest, mistaken
 from amlflow.workspaces import abilities
 from amlflow.workspaces.abilities import Job, JobInput, JobKind, JobOutput, JobSpec, Progress
 from amlflow.workspaces.base import Workspace
@@ -107,7 +107,9 @@ def plan(request: ProjectRequest, options: RemoteOptions) -> RemotePlan:
         properties=_properties(source),
         code_limit_bytes=options.code_limit_mb * 1_000_000,
     )
-    return RemotePlan(request, source, project, spec, {**params, **recorded}, warnings)
+    return RemotePlan(
+        request, source, project, spec, {**params, **recorded}, [*filter(None, [mistaken(project, request)]), *warnings]
+    )
 
 
 def describe(workspace: Workspace, planned: RemotePlan) -> dict[str, Any]:
