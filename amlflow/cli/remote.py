@@ -39,6 +39,8 @@ def run(state: State, request: ProjectRequest, options: RemoteOptions, mode: Mod
     if mode.export:
         from amlflow.services import job_export
 
+        for warning in planned.warnings:
+            state.note(warning)
         job_export.write(planned, mode.export)
         state.note(f"Create it with `az ml job create -f {mode.export}`.")
         state.out.one({"file": str(mode.export)}, "file")

@@ -81,6 +81,8 @@ def plan(request: ProjectRequest, options: RemoteOptions) -> RemotePlan:
     places, path_inputs, recorded = _places(entry_point, request.params, inputs, outputs, source.project_folder)
     line, params = commands.shell_line(entry_point, {**request.params, **places})
     environment, warnings = remote_environment.chosen(project, options.environment)
+    if said := mistaken(project, request):
+        warnings = [said, *warnings]
     experiment = tracking.experiment_name(request.experiment)
     name = _job_name(request.run_name or project.name or entry_point.name)
     spec = JobSpec(
@@ -107,9 +109,7 @@ def plan(request: ProjectRequest, options: RemoteOptions) -> RemotePlan:
         properties=_properties(source),
         code_limit_bytes=options.code_limit_mb * 1_000_000,
     )
-    return RemotePlan(
-        request, source, project, spec, {**params, **recorded}, [*filter(None, [mistaken(project, request)]), *warnings]
-    )
+    return RemotePlan(request, source, project, spec, {**params, **recorded}, warnings)
 
 
 def describe(workspace: Workspace, planned: RemotePlan) -> dict[str, Any]:
