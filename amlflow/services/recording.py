@@ -212,7 +212,7 @@ class Recorder:
             default = "--offline keeps them here"
         size = sum(size for _, size in waiting)
         refused = [item["reason"] for folder, _ in waiting for item in folder.refused()]
-        return Left(size, (reasons or [default])[0] if size else "", refused)
+        return Left(size, " ".join((reasons or [default])[0].split()) if size else "", refused)
 
     def _unreachable(self, runs: Sequence[str] | None, begun_ms: int) -> bool:
         """Whether nothing of what waits could be sent for a while, though it was tried: its workspace does not answer."""

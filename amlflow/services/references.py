@@ -8,6 +8,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from amlflow import paths
 from amlflow.errors import NotFound, UsageError
 from amlflow.journal.folder import RUN_VARIABLE, Journal
 from amlflow.workspaces.base import LoggedModel, ModelVersion, Run, RunQuery, Workspace
@@ -135,7 +136,8 @@ def only_model(workspace: Workspace, run: Run) -> LoggedModel:
 
 def sync_command(workspace: Workspace) -> str:
     """What to type, in any folder, to have the journal of this workspace sent."""
-    return f"amlflow sync -w {shlex.quote(workspace.reference)}"
+    named = workspace.reference == f"local:{paths.workspaces() / workspace.name}"
+    return f"amlflow sync -w {shlex.quote(workspace.name if named else workspace.reference)}"
 
 
 def _real_id(workspace: Workspace, run_id: str) -> str:
