@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from azure_workspaces import send_all
 
 # Each strikes what the ones before it have left: a fifth in all. «lost» breaks the connection after the work was done.
 FAULTS = ("* *:throttle=0.2:0.05", "* *:503:0.05", "* *:reset:0.05", "* *:lost:0.05")
@@ -48,7 +49,7 @@ def _drive(amlflow: Any, azure: Any, rounds: int) -> None:
     name = f"f{uuid.uuid4().hex[:6]}"
     tracked = [_round(amlflow, name, number) for number in range(rounds)]
     azure.run("fault", "--clear")
-    amlflow.ok("sync")
+    send_all(amlflow)
     numbers = [str(number) for number in range(rounds)]
     computes = [item for item in amlflow.ok("compute", "list", "-q").out.split() if item.startswith(f"{name}-")]
     assert sorted(computes) == sorted(f"{name}-{number}" for number in numbers)
@@ -84,7 +85,7 @@ def test_an_artifact_whose_place_was_noted_without_an_answer_arrives(amlflow: An
     (amlflow.cwd / "model" / "MLmodel").write_text("flavors: {python_function: {loader_module: os}}\n")
     name = f"f{uuid.uuid4().hex[:6]}"
     run = amlflow.ok("track", "-e", name, "--", "sh", "-c", "echo $AMLFLOW_RUN").out.strip()
-    amlflow.ok("sync")
+    send_all(amlflow)
     for arguments in (["log", "artifact", "note.txt", "--run", run], ["register", "model", "--name", name]):
         azure.run("fault", "POST */artifacts/batch/metadata:lost:x1")
         try:
