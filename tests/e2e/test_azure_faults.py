@@ -98,3 +98,18 @@ def test_an_artifact_whose_place_was_noted_without_an_answer_arrives(amlflow: An
     # What is there stays: the service overwrites nothing.
     (amlflow.cwd / "note.txt").write_text("another note")
     assert "already exists" in amlflow("log", "artifact", "note.txt", "--run", run).err
+
+
+def test_what_was_made_without_an_answer_is_not_made_again(amlflow: Any, azure: Any) -> None:
+    (amlflow.cwd / "model").mkdir()
+    (amlflow.cwd / "model" / "MLmodel").write_text("flavors: {python_function: {loader_module: os}}\n")
+    name = f"f{uuid.uuid4().hex[:6]}"
+    azure.run("fault", "POST */runs/create:lost:x1", "POST */model-versions/create:lost:x1")
+    try:
+        for number in ("1", "2"):
+            assert amlflow.ok("register", "model", "--name", name, "-q").out == f"{name}:{number}\n"
+    finally:
+        azure.run("fault", "--clear")
+    assert len(amlflow.ok("model", "list", name, "-q").out.split()) == 2
+    runs = amlflow.ok("run", "list", "-e", "Default", "-o", "json").json
+    assert sum(run["name"] == f"register-{name}" for run in runs) == 2
