@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,6 +66,8 @@ def test_blue_and_green(amlflow: Any, wine: str, endpoint: str, work: Path) -> N
     assert (first.json["traffic"], first.json["state"], first.json["model"]) == ({"blue": 100}, "running", f"{wine}:1")
     assert "answers the input example" in first.err
     assert amlflow.ok("endpoint", "invoke", endpoint, "--example").json == {"predictions": [1.0, 1.0]}
+    held = amlflow.ok("endpoint", "conformance", endpoint, "--data", str(sample(work)), "-o", "json").json
+    assert (held["target"], held["requests"], held["values"]) == ("managed", 2, 3)
     again = amlflow.ok("deploy", f"{wine}:1", "-t", "managed", "--name", endpoint, "--env", "MODE=one")
     assert "blue has all the traffic already" in again.err
 
@@ -156,3 +160,22 @@ def test_a_deploy_that_was_killed_goes_on(amlflow: Any, azure: Running, wine: st
         azure.run("fault", "--clear")
     assert (ended.json["traffic"], ended.json["state"]) == ({"blue": 100}, "running")
     assert amlflow.ok("endpoint", "list", "-q").out.split().count(endpoint) == 1
+
+
+def test_mlflow_s_own_client_deploys_as_well(amlflow: Any, wine: str, endpoint: str) -> None:
+    script = """
+import sys
+from mlflow.deployments import get_deploy_client
+name, wine = sys.argv[1:]
+client = get_deploy_client("amlflow")
+made = client.create_deployment(name, f"models:/{wine}/1", config={"target": "managed", "env.MODE": "one"})
+assert (made["target"], made["model"], made["traffic"]) == ("managed", f"{wine}:1", {"blue": 100}), made
+client.update_deployment(name, f"models:/{wine}/2", config={"canary": "50,100", "canary_wait": "0"})
+assert client.predict(name, [[0.1] * 10])["predictions"] == [2.0]
+assert client.get_deployment(name)["traffic"] == {"blue": 0, "green": 100}
+client.delete_deployment(name)
+assert name not in [item["name"] for item in client.list_deployments()]
+"""
+    command = [sys.executable, "-W", "ignore", "-c", script, endpoint, wine]
+    done = subprocess.run(command, env=amlflow.env, cwd=amlflow.cwd, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
