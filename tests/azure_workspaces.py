@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
 import pytest
 from emulated import Running
+
+_DEADLINE_S = 180
 
 
 @pytest.fixture
@@ -13,3 +18,10 @@ def azure(emulator: Running, clean_env: dict[str, str], monkeypatch: pytest.Monk
         monkeypatch.setenv(name, value)
         clean_env[name] = value
     return emulator
+
+
+def send_all(amlflow: Any) -> None:
+    """Send what waits, as often as it takes: on a busy machine the workspace may be taken for away."""
+    deadline = time.monotonic() + _DEADLINE_S
+    while (done := amlflow("sync")).code:
+        assert time.monotonic() < deadline, done.err

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from azure_workspaces import send_all
 
 # Each strikes what the ones before it have left: a fifth in all. «lost» breaks the connection after the work was done.
 FAULTS = ("* *:throttle=0.2:0.05", "* *:503:0.05", "* *:reset:0.05", "* *:lost:0.05")
@@ -48,7 +49,7 @@ def _drive(amlflow: Any, azure: Any, rounds: int) -> None:
     name = f"f{uuid.uuid4().hex[:6]}"
     tracked = [_round(amlflow, name, number) for number in range(rounds)]
     azure.run("fault", "--clear")
-    amlflow.ok("sync")
+    send_all(amlflow)
     numbers = [str(number) for number in range(rounds)]
     computes = [item for item in amlflow.ok("compute", "list", "-q").out.split() if item.startswith(f"{name}-")]
     assert sorted(computes) == sorted(f"{name}-{number}" for number in numbers)
@@ -84,7 +85,7 @@ def test_an_artifact_whose_place_was_noted_without_an_answer_arrives(amlflow: An
     (amlflow.cwd / "model" / "MLmodel").write_text("flavors: {python_function: {loader_module: os}}\n")
     name = f"f{uuid.uuid4().hex[:6]}"
     run = amlflow.ok("track", "-e", name, "--", "sh", "-c", "echo $AMLFLOW_RUN").out.strip()
-    amlflow.ok("sync")
+    send_all(amlflow)
     for arguments in (["log", "artifact", "note.txt", "--run", run], ["register", "model", "--name", name]):
         azure.run("fault", "POST */artifacts/batch/metadata:lost:x1")
         try:
@@ -97,3 +98,18 @@ def test_an_artifact_whose_place_was_noted_without_an_answer_arrives(amlflow: An
     # What is there stays: the service overwrites nothing.
     (amlflow.cwd / "note.txt").write_text("another note")
     assert "already exists" in amlflow("log", "artifact", "note.txt", "--run", run).err
+
+
+def test_what_was_made_without_an_answer_is_not_made_again(amlflow: Any, azure: Any) -> None:
+    (amlflow.cwd / "model").mkdir()
+    (amlflow.cwd / "model" / "MLmodel").write_text("flavors: {python_function: {loader_module: os}}\n")
+    name = f"f{uuid.uuid4().hex[:6]}"
+    azure.run("fault", "POST */runs/create:lost:x1", "POST */model-versions/create:lost:x1")
+    try:
+        for number in ("1", "2"):
+            assert amlflow.ok("register", "model", "--name", name, "-q").out == f"{name}:{number}\n"
+    finally:
+        azure.run("fault", "--clear")
+    assert len(amlflow.ok("model", "list", name, "-q").out.split()) == 2
+    runs = amlflow.ok("run", "list", "-e", "Default", "-o", "json").json
+    assert sum(run["name"] == f"register-{name}" for run in runs) == 2

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from azure_workspaces import send_all
 
 MLMODEL = """
 flavors:
@@ -56,8 +57,7 @@ def test_a_model_that_mlflow_3_logged_is_registered(amlflow: Any, azure: Any, na
     (amlflow.cwd / "train.py").write_text(TRAIN)
     (amlflow.cwd / "doubles.py").write_text(DOUBLES)
     tracked = amlflow.ok("track", "-e", name, "--", sys.executable, "train.py").out.strip()
-    # On a busy machine the workspace may have been taken for away.
-    amlflow.ok("sync")
+    send_all(amlflow)
     run_id = amlflow.ok("run", "show", tracked, "--query", "run_id").out.strip()
     version = amlflow.ok("register", run_id, "--name", name, "-o", "json").json
     assert (version["model"], version["run_id"]) == (f"{name}:1", run_id)
