@@ -11,7 +11,7 @@ from amlflow.cli.completers import complete_model, complete_workspace
 from amlflow.cli.framework import Command, noun
 from amlflow.cli.state import State
 
-app = noun("List, show, alias, download, promote and delete registered models.")
+app = noun("List, show, alias, download, package, promote and delete registered models.")
 
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help="NAME, NAME:VERSION or NAME@ALIAS.", autocompletion=complete_model)
@@ -84,6 +84,36 @@ def download(
     state = State.of(ctx)
     written = registry.download(state.workspace, model, to)
     state.out.one({"path": str(written)}, "path")
+
+
+@app.command(cls=Command)
+def image(
+    ctx: typer.Context,
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="wine:3, wine@champion, wine (the latest), runs:/ID/NAME, a run or a folder.",
+            autocompletion=complete_model,
+        ),
+    ],
+    to: Annotated[Path, typer.Option("--to", help="The folder to write; new or empty.", file_okay=False)],
+) -> None:
+    """Write what builds a container image that serves the model: docker build -t wine DIR
+
+    The image has the model's requirements, locked, on a base of Microsoft's registry, and the scoring app of `deploy`. It runs
+    without root, answers on port 5001, and takes its key from AMLFLOW_ENDPOINT_KEY: without one it refuses every request but
+    /health.
+
+    Example: amlflow model image wine:3 --to image
+    """
+    from amlflow.cli import progress
+    from amlflow.services import images
+
+    state = State.of(ctx)
+    with progress.steps(state) as report:
+        written = images.write(state.workspace, model, to, report)
+    state.out.one({"path": str(to), "tag": written.tag, "python": written.python}, "path")
 
 
 @app.command(cls=Command)
