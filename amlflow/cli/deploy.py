@@ -38,7 +38,11 @@ def deploy(
     ] = "",
     env: Annotated[
         list[str] | None,
-        typer.Option("--env", metavar="NAME=VALUE", help="An environment variable of the process that answers."),
+        typer.Option(
+            "--env",
+            metavar="NAME[=VALUE]",
+            help="An environment variable of the process that answers; without a value, the one that it has here.",
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and change nothing.")] = False,
     port: Annotated[
@@ -123,4 +127,5 @@ def deploy(
     with progress.steps(state) as report:
         endpoint = found.apply(plan, report)
     print_endpoint(state, endpoint_record(endpoint))
-    state.note(f"Try `amlflow endpoint invoke {endpoint.name} --example`.")
+    if any(endpoint.traffic.values()):
+        state.note(f"Try `amlflow endpoint invoke {endpoint.name} --example`.")

@@ -19,7 +19,7 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.utils.file_utils import local_file_uri_to_path
 
-from . import spool
+from . import azure, spool
 from .errors import Refused, Unreachable
 from .folder import GENERAL
 from .locations import Place, is_local
@@ -104,7 +104,8 @@ class SpoolRepository(ArtifactRepository):  # type: ignore[misc]
         name = self._path(path)
         proxied = proxy_path(real)
         if proxied is None:
-            yield from _foreign(real).list_artifacts(name or None)
+            on_azure = self._on_azure(real, path, name)
+            yield from _foreign(real).list_artifacts(name or None) if on_azure is None else on_azure
             return
         try:
             answer = self._router.ask("GET", PROXY, {"path": posixpath.join(proxied, name) if name else proxied})
@@ -121,11 +122,46 @@ class SpoolRepository(ArtifactRepository):  # type: ignore[misc]
             size = None if item.get("is_dir") else int(item.get("file_size", 0))
             yield FileInfo(shown, bool(item.get("is_dir")), size)
 
+    def _on_azure(self, real: str, path: str, name: str) -> Optional[List[FileInfo]]:
+        """The entries of a folder of a run in Azure ML; None where it is none."""
+        found = azure.reader(real, self._router.behind) if self._router.behind is not None else None
+        if found is None:
+            return None
+        sink, root = found
+        asked = posixpath.join(root, name).strip("/")
+        body = {"run_id": sink.run_id, **({"path": asked} if asked else {})}
+        answer = self._router.ask("GET", "/api/2.0/mlflow/artifacts/list", body)
+        return [
+            FileInfo(
+                posixpath.join(path, posixpath.basename(item["path"].rstrip("/"))),
+                bool(item.get("is_dir")),
+                None if item.get("is_dir") else int(item.get("file_size") or 0),
+            )
+            for item in answer.get("files") or []
+            if item["path"].rstrip("/") != asked
+        ]
+
+    @staticmethod
+    def _fetch_azure(sink: azure.AzureMlSink, path: str, local_path: str) -> None:
+        try:
+            address = next((address for name, address in sink.addresses(path) if name == path), "")
+            if address:
+                sink.fetch(address, Path(local_path))
+        except (Refused, Unreachable) as error:
+            raise MlflowException(f"The artifact {path!r} cannot be fetched: {error}") from error
+        if not address:
+            raise MlflowException(f"There is no artifact {path!r}.", error_code=RESOURCE_DOES_NOT_EXIST)
+
     def _fetch(self, name: str, local_path: str) -> None:
         real = self._real()
         if not real or self._router.behind is None:
             raise MlflowException(f"There is no artifact {name!r}.", error_code=RESOURCE_DOES_NOT_EXIST)
         proxied = proxy_path(real)
+        on_azure = azure.reader(real, self._router.behind)
+        if on_azure is not None:
+            sink, root = on_azure
+            self._fetch_azure(sink, posixpath.join(root, name).strip("/"), local_path)
+            return
         if proxied is None:
             got = _foreign(real).download_artifacts(name, str(Path(local_path).parent))
             if os.path.abspath(got) != os.path.abspath(local_path):

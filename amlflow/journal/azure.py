@@ -8,11 +8,14 @@ from typing import Any, Callable, Iterator, Mapping, Optional, Tuple, Type, Type
 from urllib.parse import quote, unquote, urlsplit
 
 from .errors import Refused, Unreachable
-from .rest import Behind
+from .rest import Behind, RestServer
 from .retry import RETRYABLE_STATUS, RetryPolicy, Transient, parsed_retry_after, persist
 from .sinks import Opener, SpoolFile
 
 _ROOT = re.compile(r"/runs/(?P<run>[^/]+)/artifacts/?$")
+_IN_RUN = re.compile(r"(?P<root>azureml://.*/runs/[^/]+/artifacts)(?:/(?P<path>.*))?")
+# The run history, below the address of a workspace's data plane.
+HISTORY = "/history/v1.0"
 _BLOB = {"x-ms-blob-type": "BlockBlob", "x-ms-version": "2021-12-02"}
 _CONNECT_S, _ANSWER_S = 10.0, 300.0
 _CHUNK_BYTES = 1 << 20
@@ -25,6 +28,16 @@ def opener(history: Behind, store: Behind) -> Mapping[str, Opener]:
     return {"azureml": lambda root, behind: AzureMlSink(root, behind, history, store)}
 
 
+def reader(real: str, behind: Behind) -> "Optional[Tuple[AzureMlSink, str]]":
+    """What reads the artifacts of the run that an address of theirs leads to, and the path among them; None for any other
+    address. `behind` is the workspace's MLflow API, or what passes its requests on."""
+    match = _IN_RUN.fullmatch(real)
+    if match is None or not isinstance(behind, RestServer):
+        return None
+    history = behind.at(behind.prefix.replace("/mlflow/v2.0", HISTORY, 1) if behind.prefix else HISTORY)
+    return AzureMlSink(match["root"], behind, history, history), unquote(match["path"] or "")
+
+
 class AzureMlSink:
     """The artifact root of one run; see `ArtifactSink`. The service keeps the first file that was sent to a path."""
 
@@ -34,7 +47,7 @@ class AzureMlSink:
         match = _ROOT.search(root)
         if match is None:
             raise Refused(0, "INVALID_PARAMETER_VALUE", f"{root} is no artifact root of a run.")
-        self._run_id, self._behind = unquote(match["run"]), behind
+        self.run_id, self._behind = unquote(match["run"]), behind
         self._history, self._store = history, store
         self._policy = policy or RetryPolicy()
         self._base = ""
@@ -50,7 +63,7 @@ class AzureMlSink:
             if there is not None:
                 inner = errors[path].get("error") or {}
                 raise Refused(409, "RESOURCE_ALREADY_EXISTS", str(inner.get("message") or f"{path} is taken."))
-            place = writable(self._store, self._run_id, path)
+            place = writable(self._store, self.run_id, path)
         else:
             place = str(((answer.get("artifactContentInformation") or {}).get(path) or {}).get("contentUri") or "")
         if not place:
@@ -111,9 +124,9 @@ class AzureMlSink:
 
     def _artifacts(self) -> str:
         if not self._base:
-            answer = self._behind.request("GET", "/api/2.0/mlflow/runs/get", {"run_id": self._run_id})
+            answer = self._behind.request("GET", "/api/2.0/mlflow/runs/get", {"run_id": self.run_id})
             experiment = quote(str(answer["run"]["info"]["experiment_id"]), safe="")
-            self._base = f"/experimentids/{experiment}/runs/{quote(self._run_id, safe='')}/artifacts"
+            self._base = f"/experimentids/{experiment}/runs/{quote(self.run_id, safe='')}/artifacts"
         return self._base
 
     def _persist(self, attempt: Callable[[float], _Answer]) -> _Answer:

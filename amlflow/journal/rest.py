@@ -67,7 +67,7 @@ class RestServer:
         credentials: Credentials | None = None,
     ) -> None:
         self.url, self.user, self.password = split_login(base_url)
-        self._headers, self._prefix = headers, prefix.rstrip("/")
+        self._headers, self.prefix = headers, prefix.rstrip("/")
         self._policy, self._timeout_s = policy or RetryPolicy(), timeout_s
         self._login = credentials or Credentials.found(self.user, self.password)
         self._lock = threading.Lock()
@@ -96,10 +96,16 @@ class RestServer:
         kind = {} if method.upper() == "GET" else {"Content-Type": "application/json"}
 
         def attempt(remaining_s: float) -> dict[str, Any]:
-            answer = self._send(method, self._prefix + path, remaining_s, timeout_s, kind, **options)
+            answer = self._send(method, self.prefix + path, remaining_s, timeout_s, kind, **options)
             return _parsed(answer, self.url)
 
         return self._persist(attempt, retry or method.upper() in ("GET", "HEAD"), timeout_s)
+
+    def at(self, prefix: str) -> RestServer:
+        """The same server and login, with another prefix before each path."""
+        return RestServer(
+            self.url, self._headers, prefix, policy=self._policy, timeout_s=self._timeout_s, credentials=self._login
+        )
 
     def text(self, path: str) -> str:
         """The text at a path of the server, such as `/version`; the prefix does not come before it."""
@@ -123,7 +129,7 @@ class RestServer:
             wanted = {"Accept-Encoding": "identity"}
             if held:
                 wanted.update({"Range": f"bytes={held}-", "If-Range": version})
-            with self._send("GET", self._prefix + quote(path), remaining_s, None, wanted, stream=True) as answer:
+            with self._send("GET", self.prefix + quote(path), remaining_s, None, wanted, stream=True) as answer:
                 if answer.status_code == 416:
                     version = ""
                     raise Transient("the server has another version of the file than before")
@@ -151,7 +157,7 @@ class RestServer:
             with file.open("rb") as content:
                 # requests would send an empty file in chunks, which WSGI servers refuse.
                 data: Any = content if file.stat().st_size else b""
-                _checked(self._send("PUT", self._prefix + quote(path), remaining_s, None, kind, data=data), self.url)
+                _checked(self._send("PUT", self.prefix + quote(path), remaining_s, None, kind, data=data), self.url)
 
         self._persist(attempt, True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,9 +79,15 @@ def _variables(given: Sequence[str]) -> Mapping[str, str]:
     found = {}
     for text in given:
         name, equals, value = text.partition("=")
-        if not name or not equals:
-            # What it is may be a secret that was meant as a value: it is not shown.
-            raise UsageError("An --env gives no variable a value.", "Write --env NAME=VALUE.")
+        if not equals:
+            if name not in os.environ:
+                # It may be a secret that was meant as a value: it is not shown.
+                raise UsageError(
+                    "An --env names a variable that is not set here, and gives no value.", "Write --env NAME=VALUE."
+                )
+            value = os.environ[name]
+        if not name:
+            raise UsageError("An --env names no variable.", "Write --env NAME=VALUE.")
         found[name] = value
     return found
 

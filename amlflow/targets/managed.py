@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from amlflow.errors import AmlflowError, NotAllowed, NotFound, NotSupported, Unavailable, UsageError
 from amlflow.targets import payloads
 from amlflow.targets.base import DeployOptions, Endpoint, EndpointState, ModelToDeploy, Plan, PlanAction, PlanStep
-from amlflow.targets.rollout import PREVIOUS, Rollout
+from amlflow.targets.rollout import PREVIOUS, Rollout, golden_requests
 from amlflow.workspaces.azure import quota
 from amlflow.workspaces.azure.endpoints import AzureEndpoints, OnlineDeployment, OnlineEndpoint, named
 from amlflow.workspaces.azure.service import Service
@@ -43,7 +43,7 @@ _MONITORING = "azureml-ai-monitoring"
 class Situation:
     """What there is: the endpoint, None before the first deploy, its deployments, and what the deploy comes down to. `wanted` is
     the deployment to have in the end; `there` says that it is there already; `live` the name of the one that takes most requests
-    now, empty for none."""
+    now, empty for none but the wanted one."""
 
     endpoint: OnlineEndpoint | None
     deployments: Sequence[OnlineDeployment]
@@ -61,6 +61,8 @@ class ManagedTarget:
 
     def plan(self, model: ModelToDeploy, options: DeployOptions) -> Plan:
         _check(model, options)
+        if options.golden is not None:
+            golden_requests(options.golden)
         now = self._situation(model, options)
         if not now.there:
             replaced = named(now.deployments, now.wanted.name)
@@ -237,7 +239,7 @@ class ManagedTarget:
             others = [item for item in endpoint.traffic if item != same[0].name]
             before = max(others, key=lambda item: endpoint.traffic[item], default="")
             there = same[0].state.lower() in ("succeeded", "creating", "updating")
-            return Situation(endpoint, deployments, same[0], there, before or endpoint.tags.get(PREVIOUS, "") or "")
+            return Situation(endpoint, deployments, same[0], there, before)
         name = next(colour for colour in COLOURS if colour != live)
         return Situation(endpoint, deployments, _renamed(wanted, name), False, live)
 

@@ -31,7 +31,8 @@ _HEARTBEAT_S = 10.0
 _PROBES = 3
 _PROBE_PAUSE_S = 1.0
 _SETTLE_S = 3600.0
-_SETTLE_POLL_S = 5.0
+_FIRST_POLL_S = 1.0
+_LONGEST_POLL_S = 15.0
 _ASKED_AGAIN = (401, 429, 503)
 _TOLERANCE = 1e-6
 
@@ -129,7 +130,7 @@ class Rollout:
         shown = f"\nThe end of its log:\n{tail}\n" if tail else ""
         try:
             if self._moved and not self._new:
-                self._azure.set_traffic(endpoint, {self._live: 100} if self._live else {}, {})
+                self._azure.set_traffic(endpoint, self._before(), {})
             if self._new:
                 gone(lambda: self._azure.delete(endpoint.name))
                 return f"{shown}The endpoint {endpoint.name} is deleted again."
@@ -138,7 +139,16 @@ class Rollout:
         except AmlflowError as error:
             return f"{shown}Taking it back failed as well: {error.message}"
         undone = f"{name} is deleted again" if self._made else f"{name} stays without traffic"
-        return f"{shown}{undone}; {self._live} has all the traffic." if self._live else f"{shown}{undone}."
+        traffic = self._before()
+        if not traffic:
+            return f"{shown}{undone}."
+        return f"{shown}{undone}; the traffic is {', '.join(f'{key} {value} %' for key, value in traffic.items())}."
+
+    def _before(self) -> dict[str, int]:
+        """The traffic before this deploy, or before the one that was cut and that this goes on with."""
+        if self._endpoint.traffic.get(self._wanted.name):
+            return {self._live: 100} if self._live else {}
+        return dict(self._endpoint.traffic)
 
     def _tail(self) -> str:
         try:
@@ -147,7 +157,7 @@ class Rollout:
             return ""
 
     def _settled(self) -> bool:
-        deadline = time.monotonic() + _SETTLE_S
+        deadline, wait_s = time.monotonic() + _SETTLE_S, _FIRST_POLL_S
         with self._heartbeat():
             while time.monotonic() < deadline:
                 now = self._azure.deployment(self._endpoint.name, self._wanted.name)
@@ -155,7 +165,8 @@ class Rollout:
                     return True
                 if now.state.lower() in ("failed", "canceled"):
                     raise AmlflowError(f"The deployment {now.name!r} of {self._endpoint.name!r} {now.state.lower()}.")
-                time.sleep(_SETTLE_POLL_S)
+                time.sleep(wait_s)
+                wait_s = min(wait_s * 1.5, _LONGEST_POLL_S)
         raise AmlflowError(f"The deployment {self._wanted.name!r} has not settled after {_SETTLE_S / 60:.0f} minutes.")
 
     @contextlib.contextmanager
@@ -189,7 +200,7 @@ class Rollout:
 
     def _compare(self, golden: Path) -> None:
         """Replay a file of requests: each answered, as expected where it says so; beside the live deployment's answers."""
-        requests, new, old = _requests(golden), [], []
+        requests, new, old = golden_requests(golden), [], []
         differing, most = 0, 0.0
         for number, (body, expected) in enumerate(requests, 1):
             scored = self._asked(self._wanted.name, body)
@@ -222,9 +233,9 @@ class Rollout:
         return scored
 
 
-def _requests(golden: Path) -> list[tuple[bytes, Any]]:
+def golden_requests(golden: Path) -> list[tuple[bytes, Any]]:
     """Of each line of a .jsonl file, or of the one request of any other: the request, and the predictions that are expected, None
-    where it says nothing of them."""
+    where it says nothing of them. Raises `NotFound` and `UsageError`."""
     if not golden.is_file():
         raise NotFound(f"There is no file {str(golden)!r} of golden requests.")
     raw = golden.read_bytes()

@@ -67,6 +67,8 @@ def test_a_model_that_mlflow_3_logged_is_registered(amlflow: Any, azure: Any, na
     assert shown["flavors"] == ["python_function"]
     amlflow.ok("model", "download", name, "--to", "down")
     assert (amlflow.cwd / "down" / "doubles.py").read_text() == DOUBLES
+    script = f"import mlflow; print(mlflow.pyfunc.load_model('models:/{name}/1').predict(['a']))"
+    assert "['aa']" in amlflow.ok("track", "-e", name, "--", sys.executable, "-c", script).out
 
 
 def test_aliases_are_kept_where_the_registry_has_none(amlflow: Any, azure: Any, folder: Path, name: str) -> None:

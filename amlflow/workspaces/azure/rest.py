@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from amlflow.errors import AmlflowError, NotAllowed, Unavailable
+from amlflow.journal.azure import HISTORY
 from amlflow.journal.errors import Refused, Unreachable
 from amlflow.journal.rest import RestServer
 from amlflow.workspaces.azure.auth import clock_sentence
@@ -62,6 +63,10 @@ class AzureRest:
         parts = urlsplit(target)
         try:
             content = dict(parse_qsl(parts.query)) if method == "GET" else json.loads(body or b"{}")
+            if parts.path.startswith(f"{HISTORY}/") and method == "GET":
+                # Where a child finds the artifacts of runs; it writes none itself.
+                history = AzureRest(self._service, HISTORY.strip("/"))
+                return _as_http(200, history.request(method, parts.path[len(HISTORY) :], content))
             # The child looks before it sends again what may have been applied; this only passes on.
             return _as_http(200, self.request(method, parts.path, content, retry=False))
         except ValueError:
