@@ -122,11 +122,13 @@ def _assembled(place: Path, options: dict[str, Any]) -> Iterator[App]:
         stack.callback(scoring.close)
         control = Control(known, struck, identity, resources.preempt)
         registry = Models(arm, blobs, places, tracking)
+        registries = Registries(arm, blobs)
+        registries.resume()
         schedules = Schedules(arm, resources.submit)
         artifacts = Artifacts(arm, blobs, datastores, places)
         parts = (
             *(identity, control, workspaces, computes, datastores, *assets),
             *(registry, resources, schedules, history, artifacts, tracking),
-            *(OnlineEndpoints(arm, servers), deployments, scoring, Registries(arm, blobs)),
+            *(OnlineEndpoints(arm, servers), deployments, scoring, registries),
         )
         yield App(known, tokens, [route for part in parts for route in part.routes()], struck, recorder)

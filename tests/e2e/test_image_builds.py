@@ -42,6 +42,20 @@ def test_an_image_is_built_once(azure: Running, amlflow: Any, model: Path) -> No
     assert not (root / "opt/uv").exists()
 
 
+def test_a_service_that_fails_every_fifth_request_builds_it_all_the_same(
+    azure: Running, amlflow: Any, model: Path
+) -> None:
+    (model / "requirements.txt").write_text("cloudpickle\ntyping_extensions\n")
+    azure.run("fault", "* *:throttle=0.2:0.05", "* *:503:0.05", "* *:reset:0.05", "* *:lost:0.05")
+    try:
+        made = json.loads(amlflow.ok("model", "image", str(model), "--build", "-o", "json").out)
+        assert made["built"] is True
+        again = json.loads(amlflow.ok("model", "image", str(model), "--build", "-o", "json").out)
+    finally:
+        azure.run("fault", "--clear")
+    assert again == {**made, "built": False}
+
+
 def test_what_is_asked_must_be_one_thing(amlflow: Any, model: Path) -> None:
     neither = amlflow("model", "image", str(model))
     assert (neither.code, "--to DIR" in neither.err) == (2, True)

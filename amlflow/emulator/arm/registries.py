@@ -15,7 +15,7 @@ from typing import Any
 from amlflow.emulator.arm.resources import GROUP_PATTERN, Arm, missing
 from amlflow.emulator.arm.workspaces import REGISTRY, author
 from amlflow.emulator.blobs import Blobs
-from amlflow.emulator.running.images import BuildFailed, Built, carry_out
+from amlflow.emulator.running.images import BuildFailed, carry_out
 from amlflow.emulator.settings import LOCATION
 from amlflow.emulator.store import Document
 from amlflow.emulator.web import Answer, Request, Route, arm_error, iso, iso_now
@@ -45,10 +45,13 @@ class Registries:
             Route("GET", "/v2/{image}/manifests/{tag}", self._manifest, plane="open"),
         ]
 
-    def image(self, reference: str) -> Built | None:
-        """What `SERVER/NAME:TAG` was built to; None for an image that was not built here."""
-        found = self._arm.store.get(f"{_IMAGES}/{reference.partition('/')[2]}")
-        return Built(found.body["command"], found.body["variables"]) if found else None
+    def resume(self) -> None:
+        """A run that the emulator's end has cut does not go on: it failed."""
+        groups = self._arm.store.children(f"/subscriptions/{self._arm.settings.subscription}/resourceGroups")
+        for group in groups:
+            for run in self._arm.store.children(f"{group.id}/providers/{KIND}/{REGISTRY}/runs"):
+                if not run.body["ended"]:
+                    self._change(run, status="Failed", ended=time.time(), error="The emulator was stopped meanwhile.")
 
     def _registry(self, request: Request) -> str:
         self._arm.check_group(request.values["group"])
@@ -104,9 +107,12 @@ class Registries:
                 self._arm.store.put(f"{_IMAGES}/{name}", built.record())
                 say(f"Successfully tagged {name}")
             self._change(run, status="Succeeded", ended=time.time())
-        except (BuildFailed, OSError, tarfile.TarError) as error:
-            say(str(error))
-            self._change(run, status="Failed", ended=time.time(), error=str(error))
+        except Exception as error:
+            # Whatever it was: a run that never ends would be waited for.
+            try:
+                say(str(error))
+            finally:
+                self._change(run, status="Failed", ended=time.time(), error=str(error))
 
     def _unpack(self, source: str, context: Path) -> None:
         content = self._blobs.get(_CONTAINER, source)
@@ -152,7 +158,7 @@ class Registries:
         return {"id": run.id, "name": run.name, "type": f"{KIND}/runs", "properties": properties}
 
     def _exchange(self, request: Request) -> Answer:
-        """The registry's own tokens: whoever has one of Resource Manager gets it back."""
+        """The registry's own tokens: whoever has one of Resource Manager gets it back. They open nothing but manifests."""
         form = request.form()
         token = form.get("access_token") or form.get("refresh_token", "")
         if not token:

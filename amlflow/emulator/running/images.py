@@ -20,7 +20,6 @@ from amlflow.emulator.running.environment import base_variables
 
 _BELOW = re.compile(r"(?<![\w./:-])/(app|opt)(?=/|\b)")
 _READ_OVER = ("FROM", "USER", "EXPOSE", "HEALTHCHECK", "LABEL", "WORKDIR", "ARG", "STOPSIGNAL")
-_STEP_S = 1800.0
 
 
 class BuildFailed(Exception):
@@ -105,7 +104,7 @@ def _run(command: str, shown: str, variables: Mapping[str, str], root: Path, say
         assert process.stdout is not None
         for line in process.stdout:
             say(line.rstrip("\n"))
-        code = process.wait(_STEP_S)
+        code = process.wait()
     if code != 0:
         raise BuildFailed(f"The command '/bin/sh -c {' '.join(shown.split())}' returned a non-zero code: {code}")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from amlflow.errors import AmlflowError, NotAllowed, NotFound
+from amlflow.errors import AmlflowError, NotAllowed, NotFound, NotSupported
 from amlflow.workspaces.azure.http import fault
 from amlflow.workspaces.azure.service import Service
 
@@ -92,27 +92,38 @@ class AzureRegistry:
             "platform": {"os": "Linux", "architecture": "amd64"},
             "timeout": _BUILD_S,
         }
-        run = self._arm.content(self._arm.post(f"{registry.id}/scheduleRun", TASKS_API, what, asked))
+        try:
+            run = self._arm.content(self._arm.post(f"{registry.id}/scheduleRun", TASKS_API, what, asked))
+        except AmlflowError as error:
+            if "TasksOperationsNotAllowed" in error.message:
+                raise NotSupported(
+                    f"The registry {registry.server} builds no images: Azure allows no tasks to this subscription.",
+                    "Write the build context with `amlflow model image MODEL --to DIR`, and build and push it with docker.",
+                ) from error
+            raise
         self._follow(f"{registry.id}/runs/{run['properties']['runId']}", what, report)
 
     def _follow(self, run: str, what: str, report: Callable[[str], None]) -> None:
         link = str(self._arm.content(self._arm.post(f"{run}/listLogSasUrl", TASKS_API, what)).get("logLink") or "")
-        read, rest, lines = 0, "", list[str]()
+        read, rest, lines = 0, b"", list[str]()
         deadline = time.monotonic() + _BUILD_S + 600
         while True:
             properties = self._arm.get(run, TASKS_API, what).get("properties") or {}
             status = str(properties.get("status") or "")
             fresh = self._log(link, read)
             read += len(fresh)
-            *whole, rest = (rest + fresh.decode("utf-8", "replace")).split("\n")
+            # Whole lines alone, but at the end: bytes of one character may come in two parts.
+            *whole, rest = (rest + fresh).split(b"\n")
+            if status.lower() not in _GOING and rest:
+                whole.append(rest)
             for line in whole:
-                lines.append(line)
-                report(line)
+                lines.append(line.decode("utf-8", "replace"))
+                report(lines[-1])
             if status.lower() == "succeeded":
                 return
             if status.lower() not in _GOING:
                 said = str(properties.get("runErrorMessage") or "")
-                tail = "\n".join([*lines, rest][-_TAIL_LINES:]).strip()
+                tail = "\n".join(lines[-_TAIL_LINES:]).strip()
                 raise AmlflowError(
                     f"The {what} {status.lower()}{f': {said}' if said else '.'}", f"The end of its log:\n{tail}"
                 )
