@@ -46,6 +46,8 @@ def test_a_service_that_fails_every_fifth_request_builds_it_all_the_same(
     azure: Running, amlflow: Any, model: Path
 ) -> None:
     (model / "requirements.txt").write_text("cloudpickle\ntyping_extensions\n")
+    # Where the cloud is is asked once, before there is anything to fail.
+    amlflow.ok("compute", "list")
     azure.run("fault", "* *:throttle=0.2:0.05", "* *:503:0.05", "* *:reset:0.05", "* *:lost:0.05")
     try:
         made = json.loads(amlflow.ok("model", "image", str(model), "--build", "-o", "json").out)
