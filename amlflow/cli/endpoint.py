@@ -82,6 +82,43 @@ def invoke(
 
 
 @app.command(cls=Command)
+def conformance(
+    ctx: typer.Context,
+    name: NameArgument,
+    data: Annotated[str, typer.Option("--data", help="A .json or .csv file to compare by as well; - for stdin.")] = "",
+    tolerance: Annotated[
+        float, typer.Option("--tolerance", min=0, help="Numbers may differ by so much, absolute or relative.")
+    ] = 1e-6,
+    env_manager: Annotated[
+        str,
+        typer.Option("--env-manager", help="Where the model is asked: uv makes its environment; local, conda."),
+    ] = "uv",
+) -> None:
+    """Check that an endpoint answers as its model does.
+
+    Sends the model's input example, and the data given, to the endpoint and to MLflow's pyfunc.predict of the same model. Ends
+    with 1 and the first difference where the predictions differ.
+    """
+    from amlflow.cli import progress
+    from amlflow.services import conformance as service
+    from amlflow.services import deployment
+
+    state = State.of(ctx)
+    request = service.Request(data, *deployment.read_payload(data, sys.stdin.buffer.read)) if data else None
+    with progress.steps(state) as report:
+        found = service.check(state.workspace, name, request, tolerance, env_manager, report)
+    record = {
+        "endpoint": found.endpoint.name,
+        "target": found.endpoint.target,
+        "model": found.endpoint.model,
+        "requests": found.requests,
+        "values": found.values,
+        "largest_difference": found.distance,
+    }
+    state.out.one(record, "endpoint", list(record.items()))
+
+
+@app.command(cls=Command)
 def logs(
     ctx: typer.Context,
     name: NameArgument,

@@ -77,11 +77,12 @@ def finish(state: State, finished: Finished) -> None:
 def note_left(state: State, left: Left) -> None:
     """What the workspace has not, or has refused, and the command that mends it."""
     from amlflow.cli.output import size
+    from amlflow.services.references import sync_command
 
     if left.pending_bytes:
         state.warn(
             f"Warning: {size(left.pending_bytes)} wait on this machine to be sent: {left.reason}. "
-            "`amlflow sync` sends them, `amlflow sync status` says why they wait."
+            f"`{sync_command(state.workspace)}` sends them, `amlflow sync status --all` says why they wait."
         )
     for reason in left.refused[:5]:
         state.warn(f"Warning: the workspace refused a write, which is kept with the run: {reason}")

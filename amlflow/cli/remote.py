@@ -39,6 +39,8 @@ def run(state: State, request: ProjectRequest, options: RemoteOptions, mode: Mod
     if mode.export:
         from amlflow.services import job_export
 
+        for warning in planned.warnings:
+            state.note(warning)
         job_export.write(planned, mode.export)
         state.note(f"Create it with `az ml job create -f {mode.export}`.")
         state.out.one({"file": str(mode.export)}, "file")
@@ -87,7 +89,7 @@ def _interrupted(state: State, job: Job, cancel: bool) -> int:
         state.note(f"Job {job.id} is cancelled.")
     else:
         state.note(
-            f"Job {job.id} goes on. Follow it with `amlflow job logs -f {job.id}`, end it with `amlflow job cancel`."
+            f"Job {job.id} goes on. Follow it with `amlflow job logs -f {job.id}`, end it with `amlflow job cancel {job.id}`."
         )
     return INTERRUPTED
 

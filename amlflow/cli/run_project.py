@@ -18,6 +18,7 @@ from amlflow.cli.recording_options import (
     RequireModelOption,
 )
 from amlflow.cli.state import State
+from amlflow.errors import UsageError
 
 app = verb()
 _ON_COMPUTE = "On a compute"
@@ -197,6 +198,7 @@ def run_project(
             code_limit,
         )
         raise typer.Exit(remote.run(state, request, options, remote.Mode(dry_run, detach, export, cancel_on_interrupt)))
+    _refuse_compute_options(ctx)
     if dry_run:
         state.out.one(projects.describe(projects.plan(request)), "command")
         return
@@ -213,3 +215,18 @@ def run_project(
         recording_options.watch(state, request.options, require_model),
     )
     recording_options.finish(state, finished)
+
+
+def _refuse_compute_options(ctx: typer.Context) -> None:
+    """Without --compute they would have no effect, and whoever typed them would wait for one."""
+    given = [
+        parameter.opts[0]
+        for parameter in ctx.command.params
+        if getattr(parameter, "rich_help_panel", None) == _ON_COMPUTE
+        and getattr(ctx.get_parameter_source(str(parameter.name)), "name", "") == "COMMANDLINE"
+    ]
+    if given:
+        raise UsageError(
+            f"{' and '.join(given)} {'is' if len(given) == 1 else 'are'} for a job on a compute, and this run is here.",
+            "Name the compute with --compute, or leave the option out.",
+        )

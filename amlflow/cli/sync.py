@@ -55,7 +55,7 @@ def sync(
     state = State.of(ctx)
     if action == "status":
         waiting = [asdict(item) for item in syncing.status(state.workspace, everywhere)]
-        state.out.many(waiting, _STATUS, "run_id", "Nothing waits.")
+        state.out.many(waiting, _STATUS, "run_id", "" if waiting else _nothing(state, everywhere))
         return
     if action:
         raise UsageError(f"There is no `amlflow sync {action}`.", "It is `amlflow sync` or `amlflow sync status`.")
@@ -63,10 +63,25 @@ def sync(
         syncing.watch(state.workspace, state.note)
         return
     done = [asdict(item) for item in syncing.sync(state.workspace, state.config, everywhere, timeout, state.note)]
-    state.out.many(done, _SYNCED, "workspace", "Nothing waits.")
+    state.out.many(done, _SYNCED, "workspace", "" if done else _nothing(state, everywhere))
     left = [item["left"] for item in done if item["left"]["pending_bytes"]]
     if left:
         raise Unavailable(
             f"{size(sum(item['pending_bytes'] for item in left))} could not be sent: {left[0]['reason']}.",
-            "They stay in the journal; `amlflow sync status` lists them.",
+            "They stay in the journal; `amlflow sync status --all` lists them.",
         )
+
+
+def _nothing(state: State, everywhere: bool) -> str:
+    """What to say of a journal that holds nothing: runs may wait for another workspace than the one in use."""
+    from amlflow.services import syncing
+
+    waiting = (
+        [] if everywhere else [item for item in syncing.status(state.workspace, everywhere=True) if item.size_bytes]
+    )
+    if not waiting:
+        return "Nothing waits."
+    return (
+        f"Nothing waits for {state.workspace.name}; {len(waiting)} run{'s wait' if len(waiting) > 1 else ' waits'} for other "
+        "workspaces: `amlflow sync --all` sends them, `amlflow sync status --all` lists them."
+    )

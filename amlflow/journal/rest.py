@@ -282,6 +282,8 @@ def _transient(error: Exception) -> Transient:
 
 def _short(cause: object) -> str:
     """The last clause of a chain of urllib3's messages: what the system said."""
+    if isinstance(cause, Exception) and cause.args and isinstance(cause.args[-1], Exception):
+        return _short(cause.args[-1])
     text = str(cause).replace("')", "").replace("))", ")")
     return text.rsplit(": ", 1)[-1].strip("'\" ")[:200] or type(cause).__name__
 

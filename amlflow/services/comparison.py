@@ -53,6 +53,8 @@ def compare(workspace: Workspace, request: CompareRequest, history: Sequence[str
         runs = [baseline, *runs]
     histories = workspace.metric_histories([run.id for run in runs], history) if history is not None else {}
     _check_known(request.metrics, {key for run in runs for key in run.metrics}, "metric")
+    if request.sort:
+        _check_known([request.sort.lstrip("+-")], {key for run in runs for key in run.metrics}, "metric")
     _check_known(request.params, {key for run in runs for key in run.params}, "param")
     return Comparison(runs, _metric_rows(runs, baseline, request), _param_rows(runs, request), baseline, histories)
 

@@ -93,10 +93,7 @@ def invoke(workspace: Workspace, name: str, body: bytes, content_type: str) -> A
 def example_payload(workspace: Workspace, name: str) -> bytes:
     """The input example of the model that the endpoint serves, as a request body. Raises `NotFound` without one."""
     _, endpoint = find_endpoint(workspace, name)
-    if endpoint.model_folder:
-        folder = Path(endpoint.model_folder)
-    else:
-        folder = workspace.fetch(references.find_model(workspace, endpoint.model).location)
+    folder = model_folder(workspace, endpoint)
     example = payloads.of_example(folder, registry.read_mlmodel(folder).get("saved_input_example_info") or {})
     if example is None:
         raise NotFound(
@@ -104,6 +101,15 @@ def example_payload(workspace: Workspace, name: str) -> bytes:
             "Log the model with `input_example=`, or give the data in a file.",
         )
     return example
+
+
+def model_folder(workspace: Workspace, endpoint: Endpoint) -> Path:
+    """The folder on this machine of the model that the endpoint serves. Raises `NotFound` where it serves none."""
+    if endpoint.model_folder:
+        return Path(endpoint.model_folder)
+    if not endpoint.model:
+        raise NotFound(f"Endpoint {endpoint.name!r} serves no model.", "Deploy one with `amlflow deploy MODEL`.")
+    return workspace.fetch(references.find_model(workspace, endpoint.model).location)
 
 
 def read_payload(file: str, stdin: Callable[[], bytes]) -> tuple[bytes, str]:
@@ -124,9 +130,8 @@ def read_payload(file: str, stdin: Callable[[], bytes]) -> tuple[bytes, str]:
     except ValueError as error:
         raise UsageError(f"{file} is not valid JSON: {error}.", "Name it *.csv if it is CSV.") from error
     if not payloads.is_payload(content):
-        # A bare table is what people have at hand: a list of records or of rows.
-        records = isinstance(content, list) and content and all(isinstance(row, dict) for row in content)
-        body = json.dumps({"dataframe_records" if records else "inputs": content}).encode()
+        # A bare table is what people have at hand: a list of records or of rows, or columns and data.
+        body = json.dumps({payloads.bare_form(content): content}).encode()
     return body, "application/json"
 
 

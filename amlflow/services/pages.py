@@ -29,6 +29,8 @@ class Page:
 
 def find(workspace: Workspace, asked: str, port: int) -> Page:
     """The page of the workspace, or of one of its runs or jobs. Raises `NotFound`."""
+    from amlflow.workspaces.local.workspace import LocalWorkspace
+
     if isinstance(workspace, Diagnosed):
         return Page(workspace.page(_remote_id(workspace, asked) if asked else ""))
     path = ""
@@ -38,6 +40,10 @@ def find(workspace: Workspace, asked: str, port: int) -> Page:
     if workspace.tracking_uri.startswith("http"):
         return Page(f"{workspace.tracking_uri}{path}")
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", workspace.tracking_uri]
+    if isinstance(workspace, LocalWorkspace):
+        # Left to itself MLflow's UI makes the database, with places for artifacts that only its own server can reach.
+        workspace.create()
+        command += ["--default-artifact-root", str(workspace.artifact_root)]
     return Page(f"http://127.0.0.1:{port}{path}", [*command, "--host", "127.0.0.1", "--port", str(port)])
 
 

@@ -75,6 +75,17 @@ def plan(request: ProjectRequest, storage: Path | None = None) -> ProjectPlan:
     return ProjectPlan(request, source, project, line, params, manager, environment, experiment)
 
 
+def mistaken(project: Project, request: ProjectRequest) -> str:
+    """What to say where the experiment has the name of an entry point: `-e` is the entry point in `mlflow run`."""
+    name = request.experiment
+    if request.entry_point != "main" or name == "main" or name not in project.entry_points:
+        return ""
+    return (
+        f"Warning: {name!r} is taken for the experiment, and the entry point main is run: "
+        f"the entry point of that name is `--entry-point {name}`."
+    )
+
+
 def run(
     workspace: Workspace,
     request: ProjectRequest,
@@ -93,6 +104,8 @@ def run(
 
 def prepare(workspace: Workspace, planned: ProjectPlan, report: Callable[[str], None]) -> execution.Program:
     """The program to start: its environment made, or found in the cache."""
+    if said := mistaken(planned.project, planned.request):
+        report(said)
     variables: dict[str, str] = {}
     command = _shell(planned.shell_line)
     if planned.environment is not None:

@@ -19,7 +19,7 @@ from amlflow.journal.drainer import Drainer
 from amlflow.journal.errors import Refused
 from amlflow.journal.folder import GENERAL, Journal, RunFolder
 from amlflow.journal.router import OpenRun, Router
-from amlflow.services.references import JOURNAL_FOLDER
+from amlflow.services.references import JOURNAL_FOLDER, sync_command
 from amlflow.workspaces.base import Run, RunStatus, Workspace
 
 FLUSH_TIMEOUT_S = 60.0
@@ -95,8 +95,8 @@ class Recorder:
             except Unavailable as error:
                 self._offline = True
                 self._report(
-                    f"Warning: {error.message} The run is kept on this machine; `amlflow sync` sends it when the workspace "
-                    "answers."
+                    f"Warning: {error.message} The run is kept on this machine; `{sync_command(self._workspace)}` sends it "
+                    "when the workspace answers."
                 )
             else:
                 with self.writing():
@@ -212,7 +212,7 @@ class Recorder:
             default = "--offline keeps them here"
         size = sum(size for _, size in waiting)
         refused = [item["reason"] for folder, _ in waiting for item in folder.refused()]
-        return Left(size, (reasons or [default])[0] if size else "", refused)
+        return Left(size, " ".join((reasons or [default])[0].split()) if size else "", refused)
 
     def _unreachable(self, runs: Sequence[str] | None, begun_ms: int) -> bool:
         """Whether nothing of what waits could be sent for a while, though it was tried: its workspace does not answer."""

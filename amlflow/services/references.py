@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from amlflow import paths
 from amlflow.errors import NotFound, UsageError
 from amlflow.journal.folder import RUN_VARIABLE, Journal
 from amlflow.workspaces.base import LoggedModel, ModelVersion, Run, RunQuery, Workspace
@@ -132,13 +134,20 @@ def only_model(workspace: Workspace, run: Run) -> LoggedModel:
     raise UsageError(f"Run {run.name!r} has {len(models)} models.", f"Name one: {names}.")
 
 
+def sync_command(workspace: Workspace) -> str:
+    """What to type, in any folder, to have the journal of this workspace sent."""
+    named = workspace.reference == f"local:{paths.workspaces() / workspace.name}"
+    return f"amlflow sync -w {shlex.quote(workspace.name if named else workspace.reference)}"
+
+
 def _real_id(workspace: Workspace, run_id: str) -> str:
     """The workspace's id of a run that was made offline."""
     journal = Journal(workspace.state_folder() / JOURNAL_FOLDER)
     real = journal.real_id(run_id)
     if real == run_id and (waiting := journal.run(run_id)).exists() and (waiting.base() or {}).get("offline"):
         raise NotFound(
-            f"Run {run_id} was made offline and is not in workspace {workspace.name!r} yet.", "`amlflow sync` sends it."
+            f"Run {run_id} was made offline and is not in workspace {workspace.name!r} yet.",
+            f"`{sync_command(workspace)}` sends it.",
         )
     return real
 

@@ -20,7 +20,7 @@ from amlflow.mlproject.command import Place
 from amlflow.mlproject.file import EntryPoint, Project
 from amlflow.mlproject.source import ProjectSource
 from amlflow.services import remote_environment, tracking
-from amlflow.services.projects import ProjectRequest
+from amlflow.services.projects import ProjectRequest, mistaken
 from amlflow.workspaces import abilities
 from amlflow.workspaces.abilities import Job, JobInput, JobKind, JobOutput, JobSpec, Progress
 from amlflow.workspaces.base import Workspace
@@ -81,6 +81,8 @@ def plan(request: ProjectRequest, options: RemoteOptions) -> RemotePlan:
     places, path_inputs, recorded = _places(entry_point, request.params, inputs, outputs, source.project_folder)
     line, params = commands.shell_line(entry_point, {**request.params, **places})
     environment, warnings = remote_environment.chosen(project, options.environment)
+    if said := mistaken(project, request):
+        warnings = [said, *warnings]
     experiment = tracking.experiment_name(request.experiment)
     name = _job_name(request.run_name or project.name or entry_point.name)
     spec = JobSpec(

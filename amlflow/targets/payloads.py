@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,20 @@ from amlflow.errors import UsageError
 from amlflow.serving import payload
 
 _FORMS = frozenset(payload.FORMS)
+_PADDED = re.compile(r"\s*[+-]?0\d")
 
 
 def is_payload(content: Any) -> bool:
     return isinstance(content, dict) and bool(_FORMS & set(content))
+
+
+def bare_form(content: Any) -> str:
+    """Which of MLflow's forms a table is that stands without the name of one."""
+    if isinstance(content, list) and content and all(isinstance(row, dict) for row in content):
+        return "dataframe_records"
+    if isinstance(content, dict) and "data" in content and set(content) <= {"columns", "data", "index"}:
+        return "dataframe_split"
+    return "inputs"
 
 
 def of_example(folder: Path, info: dict[str, Any]) -> bytes | None:
@@ -26,20 +37,13 @@ def of_example(folder: Path, info: dict[str, Any]) -> bytes | None:
     if not path.is_file():
         return None
     example = json.loads(path.read_text(encoding="utf-8"))
-    if isinstance(example, dict) and set(example) <= {"columns", "data", "index"} and "data" in example:
-        return json.dumps({"dataframe_split": example}).encode()
-    return json.dumps(example if is_payload(example) else {"inputs": example}).encode()
+    return json.dumps(example if is_payload(example) else {bare_form(example): example}).encode()
 
 
 def as_input_data(body: bytes, content_type: str) -> bytes:
     """Any form as Azure ML's scorer takes it. Raises `UsageError` naming what cannot be read."""
-    try:
-        table = payload.parse(body, content_type)
-    except payload.Refused as error:
-        raise UsageError(
-            f"The request cannot be read: {error.message}", "`amlflow endpoint invoke --help` says what is taken."
-        ) from error
-    rows = [[_value(cell) for cell in row] for row in table.rows] if table.text else table.rows
+    table = _parsed(body, content_type)
+    rows: list[Any] = _numbers(table.rows) if table.text else table.rows
     data: Any = rows
     if table.columns is not None:
         data = {"columns": table.columns, "index": list(range(len(rows))), "data": rows}
@@ -49,14 +53,39 @@ def as_input_data(body: bytes, content_type: str) -> bytes:
     return json.dumps(content).encode()
 
 
-def _value(cell: Any) -> Any:
-    """A cell of CSV as the number that it may stand for: JSON tells numbers from text, CSV does not."""
-    if cell == "":
-        return None
-    for kind in (int, float):
+def as_mlflow(body: bytes, content_type: str) -> bytes:
+    """Any form as MLflow's own scoring server takes it, which knows no `input_data`. Raises `UsageError`."""
+    table = _parsed(body, content_type)
+    content = {} if table.text else json.loads(body)
+    if "input_data" not in content:
+        return body
+    named: dict[str, Any] = {"inputs": table.rows}
+    if table.columns is not None:
+        named = {"dataframe_split": {"columns": table.columns, "data": table.rows}}
+    return json.dumps({**named, **({"params": table.params} if table.params else {})}).encode()
+
+
+def _parsed(body: bytes, content_type: str) -> payload.Payload:
+    try:
+        return payload.parse(body, content_type)
+    except payload.Refused as error:
+        raise UsageError(
+            f"The request cannot be read: {error.message}", "`amlflow endpoint invoke --help` says what is taken."
+        ) from error
+
+
+def _numbers(rows: list[Any]) -> list[Any]:
+    """Rows of CSV, with numbers in the columns that have nothing else: JSON tells numbers from text, CSV does not."""
+    columns = [_column(cells) for cells in zip(*rows, strict=True)]
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _column(cells: tuple[str, ...]) -> list[Any]:
+    # 01067 is a post code or the like, and no number: it would lose its zero.
+    for kind in () if any(_PADDED.match(cell) for cell in cells) else (int, float):
         try:
-            number = kind(cell)
-        except (TypeError, ValueError):
+            numbers = [None if cell == "" else kind(cell) for cell in cells]
+        except ValueError:
             continue
-        return number if math.isfinite(number) else None
-    return cell
+        return [number if number is None or math.isfinite(number) else None for number in numbers]
+    return [None if cell == "" else cell for cell in cells]

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import statistics
 import threading
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from amlflow.errors import AmlflowError, NotFound, UsageError
-from amlflow.targets import payloads
+from amlflow.targets import answers, payloads
 from amlflow.workspaces.azure.endpoints import (
     AzureEndpoints,
     OnlineDeployment,
@@ -34,7 +33,6 @@ _SETTLE_S = 3600.0
 _FIRST_POLL_S = 1.0
 _LONGEST_POLL_S = 15.0
 _ASKED_AGAIN = (401, 429, 503)
-_TOLERANCE = 1e-6
 
 
 class Rollout:
@@ -129,6 +127,8 @@ class Rollout:
         tail = self._tail()
         shown = f"\nThe end of its log:\n{tail}\n" if tail else ""
         try:
+            if self._deleted():
+                return f"{shown}The endpoint {endpoint.name} was deleted meanwhile."
             if self._moved and not self._new:
                 self._azure.set_traffic(endpoint, self._before(), {})
             if self._new:
@@ -143,6 +143,13 @@ class Rollout:
         if not traffic:
             return f"{shown}{undone}."
         return f"{shown}{undone}; the traffic is {', '.join(f'{key} {value} %' for key, value in traffic.items())}."
+
+    def _deleted(self) -> bool:
+        """Whether somebody else has deleted the endpoint: changing its traffic would make it again."""
+        try:
+            return self._azure.get(self._endpoint.name).state.lower() == "deleting"
+        except NotFound:
+            return True
 
     def _before(self) -> dict[str, int]:
         """The traffic before this deploy, or before the one that was cut and that this goes on with."""
@@ -207,7 +214,7 @@ class Rollout:
             _check_answered(f"{self._wanted.name}, asked request {number} of {golden.name},", scored)
             new.append(scored.elapsed_s)
             answer = _predictions(scored)
-            if expected is not None and not _equal(answer, expected):
+            if expected is not None and answers.first_difference(answer, expected):
                 raise AmlflowError(
                     f"{self._wanted.name} answers request {number} of {golden.name} with {json.dumps(answer)[:200]}, and "
                     f"{json.dumps(expected)[:200]} was expected."
@@ -215,9 +222,9 @@ class Rollout:
             if self._live and self._live != self._wanted.name:
                 beside = self._asked(self._live, body)
                 old.append(beside.elapsed_s)
-                if beside.status == 200 and not _equal(answer, _predictions(beside)):
+                if beside.status == 200 and answers.first_difference(answer, _predictions(beside)):
                     differing += 1
-                    most = max(most, _distance(answer, _predictions(beside)))
+                    most = max(most, answers.distance(answer, _predictions(beside)))
         said = f"{len(requests)} golden requests answered, {statistics.median(new) * 1000:.0f} ms each"
         if old:
             differs = f", by {most:g} at most" if most else ""
@@ -264,28 +271,4 @@ def _check_answered(who: str, scored: Scored) -> None:
 
 
 def _predictions(scored: Scored) -> Any:
-    content = json.loads(scored.content)
-    return content["predictions"] if isinstance(content, dict) and "predictions" in content else content
-
-
-def _equal(one: Any, other: Any) -> bool:
-    if isinstance(one, bool) or isinstance(other, bool):
-        return bool(one == other)
-    if isinstance(one, (int, float)) and isinstance(other, (int, float)):
-        return math.isclose(one, other, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(_equal(*pair) for pair in zip(one, other, strict=True))
-    if isinstance(one, dict) and isinstance(other, dict):
-        return set(one) == set(other) and all(_equal(one[key], other[key]) for key in one)
-    return bool(one == other)
-
-
-def _distance(one: Any, other: Any) -> float:
-    """The largest difference between two numbers that stand in the same place."""
-    if isinstance(one, (int, float)) and isinstance(other, (int, float)):
-        return abs(one - other)
-    if isinstance(one, list) and isinstance(other, list):
-        return max((_distance(*pair) for pair in zip(one, other, strict=False)), default=0.0)
-    if isinstance(one, dict) and isinstance(other, dict):
-        return max((_distance(one[key], other[key]) for key in set(one) & set(other)), default=0.0)
-    return 0.0
+    return answers.predictions(json.loads(scored.content))

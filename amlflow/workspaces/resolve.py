@@ -21,6 +21,7 @@ from amlflow.workspaces.base import Workspace
 
 DEFAULT_NAME = "local"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_SDK_KEYS = ("subscription_id", "resource_group", "workspace_name")
 _LOGIN = re.compile(r"^(https?://)[^/]*@")
 _ARM_ID = re.compile(
     r"/subscriptions/(?P<subscription>[^/]+)/resourceGroups/(?P<group>[^/]+)/providers/"
@@ -183,13 +184,27 @@ def _sdk_config(start: Path) -> tuple[AzureSpec, str] | None:
     for folder in (start, *start.parents):
         for file in (folder / ".azureml" / "config.json", folder / "config.json"):
             try:
-                content = json.loads(file.read_text(encoding="utf-8-sig"))
-                spec = AzureSpec(content["subscription_id"], content["resource_group"], content["workspace_name"])
-            except (OSError, ValueError, KeyError, TypeError):
-                # Many programs have a config.json of their own; only one with these three keys is the SDK's.
+                text = file.read_text(encoding="utf-8-sig")
+            except (OSError, ValueError):
                 continue
-            return spec, str(file)
+            # Many programs have a config.json of their own; only one that speaks of this is the SDK's. One that cannot be
+            # read must not send the work to another workspace.
+            if '"workspace_name"' in text:
+                return _sdk_workspace(file, text), str(file)
     return None
+
+
+def _sdk_workspace(file: Path, text: str) -> AzureSpec:
+    mend = "Download it again from the workspace's page in the studio, or name the workspace with -w."
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"{file} names the workspace, and is not valid JSON: {error}.", mend) from None
+    found = [content.get(key) if isinstance(content, dict) else None for key in _SDK_KEYS]
+    wrong = [key for key, value in zip(_SDK_KEYS, found, strict=True) if not isinstance(value, str) or not value]
+    if wrong:
+        raise UsageError(f"{file} names the workspace, and has no text at {' and '.join(map(repr, wrong))}.", mend)
+    return AzureSpec(*map(str, found))
 
 
 def _az_defaults(env: Mapping[str, str]) -> tuple[AzureSpec, str] | None:

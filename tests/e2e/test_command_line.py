@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from servers import free_port, wait_for
+
+from amlflow.journal.rest import RestServer
 
 HEAVY = ("mlflow", "azure", "pandas", "numpy", "httpx", "requests", "sqlalchemy", "pydantic", "sklearn")
 COMPLETIONS = Path(__file__).parent.parent.parent / "completions"
@@ -268,3 +273,37 @@ def test_python_m_amlflow_is_the_same_command(amlflow: Any) -> None:
         [sys.executable, "-m", "amlflow", "--version"], env=amlflow.env, capture_output=True, text=True
     )
     assert done.stdout == amlflow.ok("--version").out
+
+
+def test_the_ui_of_a_new_workspace_leaves_artifacts_where_programs_reach_them(amlflow: Any) -> None:
+    port, log = free_port(), amlflow.cwd / "ui.log"
+    ui = subprocess.Popen(
+        [sys.executable, "-m", "amlflow", "ui", "--port", str(port)],
+        cwd=amlflow.cwd,
+        env=amlflow.env,
+        stdout=log.open("wb"),
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        rest = RestServer(f"http://127.0.0.1:{port}")
+        wait_for(f"http://127.0.0.1:{port}", ui, log)
+        made = rest.request("POST", "/api/2.0/mlflow/experiments/create", {"name": "by-ui"})["experiment_id"]
+        found = rest.request("GET", "/api/2.0/mlflow/experiments/get", {"experiment_id": made})["experiment"]
+        assert found["artifact_location"].startswith(amlflow.env["AMLFLOW_HOME"])
+    finally:
+        os.killpg(ui.pid, signal.SIGKILL)
+        ui.wait()
+    (amlflow.cwd / "note.txt").write_text("kept")
+    amlflow.ok("track", "--", sys.executable, "-c", "import mlflow; mlflow.log_artifact('note.txt')")
+    (run,) = amlflow.ok("run", "list", "-o", "json").json
+    assert (Path(amlflow.ok("run", "show", "-o", "json").json["artifact_uri"]) / "note.txt").is_file(), run
+
+
+def test_a_metric_to_sort_by_that_no_run_has_is_said(amlflow: Any) -> None:
+    amlflow.ok("track", "-e", "wine", "--", "true")
+    amlflow.ok("log", "metric", "rmse=1")
+    wrong = amlflow("compare", "-e", "wine", "--sort", "-rsme")
+    assert wrong.code == 3
+    assert "Did you mean 'rmse'?" in wrong.err
+    amlflow.ok("compare", "-e", "wine", "--sort", "-rmse")

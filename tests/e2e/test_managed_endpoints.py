@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,6 +66,8 @@ def test_blue_and_green(amlflow: Any, wine: str, endpoint: str, work: Path) -> N
     assert (first.json["traffic"], first.json["state"], first.json["model"]) == ({"blue": 100}, "running", f"{wine}:1")
     assert "answers the input example" in first.err
     assert amlflow.ok("endpoint", "invoke", endpoint, "--example").json == {"predictions": [1.0, 1.0]}
+    held = amlflow.ok("endpoint", "conformance", endpoint, "--data", str(sample(work)), "-o", "json").json
+    assert (held["target"], held["requests"], held["values"]) == ("managed", 2, 3)
     again = amlflow.ok("deploy", f"{wine}:1", "-t", "managed", "--name", endpoint, "--env", "MODE=one")
     assert "blue has all the traffic already" in again.err
 
@@ -89,7 +93,13 @@ def test_blue_and_green(amlflow: Any, wine: str, endpoint: str, work: Path) -> N
     assert [item["target"] for item in listed if item["name"] == endpoint] == ["managed"]
     taken = amlflow("deploy", f"{wine}:1", "-t", "local", "--name", endpoint)
     assert (taken.code, "of the target managed already" in taken.err) == (2, True)
+
+    options = ("--env", "MODE=one", "--canary", "50,100", "--canary-wait", "120")
+    moving = amlflow.start("deploy", f"{wine}:1", "-t", "managed", "--name", endpoint, *options)
+    assert any(b"blue 50 %, green 50 %" in line for line in moving.stderr)
+    amlflow.ok("endpoint", "keys", endpoint, "--rotate")
     amlflow.ok("endpoint", "delete", endpoint)
+    assert b"was deleted meanwhile" in moving.communicate(timeout=120)[1]
     assert endpoint not in amlflow.ok("endpoint", "list", "-q").out
 
 
@@ -121,7 +131,9 @@ def test_what_fails_is_taken_back(amlflow: Any, azure: Running, wine: str, endpo
     assert (wrong.code, "refused the request (400)" in wrong.err) == (1, True)
 
 
-def test_what_would_fail_later_is_refused_at_once(amlflow: Any, wine: str, deployable: Path) -> None:
+def test_what_would_fail_later_is_refused_at_once(
+    amlflow: Any, azure: Running, wine: str, endpoint: str, deployable: Path
+) -> None:
     base = ("deploy", f"{wine}:1", "-t", "managed", "--name", "never-made")
     full = amlflow(*base, "--instance-type", "Standard_NC24s_v3")
     assert full.code == 1
@@ -129,6 +141,15 @@ def test_what_would_fail_later_is_refused_at_once(amlflow: Any, wine: str, deplo
     assert "--instance-type Standard_NC6s_v3" in full.err
     size = amlflow(*base, "--instance-type", "Standard_DS3_v3")
     assert (size.code, "Did you mean 'Standard_DS3_v2'" in size.err) == (3, True)
+    elsewhere = f"{azure.workspace_path}-{endpoint}"
+    made = azure.request("PUT", elsewhere, {"location": "local", "properties": {}}, api_version="2024-04-01-preview")
+    assert made.status_code == 202
+    body = {"location": "local", "properties": {"authMode": "Key"}}
+    place = f"{elsewhere}/onlineEndpoints/{endpoint}"
+    assert azure.request("PUT", place, body, api_version="2022-02-01-preview").status_code == 201
+    taken = amlflow(*base[:-1], endpoint)
+    assert (taken.code, "already in use" in taken.err, "--name" in taken.err) == (2, True, True)
+    assert azure.request("DELETE", elsewhere, api_version="2024-04-01-preview").status_code == 202
     assert amlflow(*base[:-1], "no").code == 2
     assert amlflow(*base, "--canary", "50,10").code == 2
     assert amlflow(*base, "--golden", "none.jsonl").code == 3
@@ -156,3 +177,22 @@ def test_a_deploy_that_was_killed_goes_on(amlflow: Any, azure: Running, wine: st
         azure.run("fault", "--clear")
     assert (ended.json["traffic"], ended.json["state"]) == ({"blue": 100}, "running")
     assert amlflow.ok("endpoint", "list", "-q").out.split().count(endpoint) == 1
+
+
+def test_mlflow_s_own_client_deploys_as_well(amlflow: Any, wine: str, endpoint: str) -> None:
+    script = """
+import sys
+from mlflow.deployments import get_deploy_client
+name, wine = sys.argv[1:]
+client = get_deploy_client("amlflow")
+made = client.create_deployment(name, f"models:/{wine}/1", config={"target": "managed", "env.MODE": "one"})
+assert (made["target"], made["model"], made["traffic"]) == ("managed", f"{wine}:1", {"blue": 100}), made
+client.update_deployment(name, f"models:/{wine}/2", config={"canary": "50,100", "canary_wait": "0"})
+assert client.predict(name, [[0.1] * 10])["predictions"] == [2.0]
+assert client.get_deployment(name)["traffic"] == {"blue": 0, "green": 100}
+client.delete_deployment(name)
+assert name not in [item["name"] for item in client.list_deployments()]
+"""
+    command = [sys.executable, "-W", "ignore", "-c", script, endpoint, wine]
+    done = subprocess.run(command, env=amlflow.env, cwd=amlflow.cwd, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr

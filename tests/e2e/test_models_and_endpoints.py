@@ -238,7 +238,7 @@ def test_requirements_that_do_not_resolve_are_named(wine: Any) -> None:
 def test_bad_deploys_say_why(wine: Any) -> None:
     wine.ok("register", "good", "--name", "wine")
     assert "Did you mean 'local'" in wine("deploy", "wine", "--target", "lokal").err
-    assert "does not yet talk to" in wine("deploy", "wine", "--target", "aci").err
+    assert "needs an Azure ML workspace" in wine("deploy", "wine", "--target", "managed").err
     assert wine("deploy", "wine", "--env-manager", "pip").code == 2
     assert wine("deploy", "wine:7").code == 3
     with socket.socket() as holder:

@@ -248,6 +248,19 @@ def test_a_dry_run_prints_the_plan_and_runs_nothing(amlflow: Any, project: Calla
     assert runs(amlflow) == []
 
 
+def test_options_without_effect_and_mlflows_other_e_are_said(amlflow: Any, project: Callable[..., Path]) -> None:
+    project({"main.py": "", "MLproject": MAIN + "  check: {command: echo checked}\n"})
+    refused = amlflow("run-project", "proj", "--instances", "2", "--cancel-on-interrupt")
+    assert refused.code == 2
+    assert "--instances and --cancel-on-interrupt are for a job on a compute" in refused.err
+    assert "--compute" in refused.err
+    assert runs(amlflow) == []
+    warned = amlflow.ok("run-project", "proj", "-e", "check")
+    assert "`--entry-point check`" in warned.err
+    meant = amlflow.ok("run-project", "proj", "-e", "check", "--entry-point", "check")
+    assert (meant.out, "Warning" in meant.err) == ("checked\n", False)
+
+
 def test_a_project_in_a_container(amlflow: Any, project: Callable[..., Path]) -> None:
     """With a real engine, on an image made of two static programs; no registry is asked."""
     engine, shell, tools = (shutil.which(name) for name in ("podman", "bash-static", "busybox"))

@@ -157,3 +157,17 @@ def test_a_wrong_password_ends_with_4_and_is_not_shown(amlflow: Any, mlflow_serv
         amlflow.ok("-w", good, "track", "--", sys.executable, "-c", "import mlflow; mlflow.log_param('seen', 1)")
         assert amlflow.ok("-w", good, "run", "show", "-o", "json").json["params"] == {"seen": "1"}
         assert amlflow.ok("-w", url, "run", "list", MLFLOW_TRACKING_USERNAME="me", MLFLOW_TRACKING_PASSWORD="right")
+
+
+def test_what_waits_for_another_workspace_is_named_with_the_command_that_sends_it(amlflow: Any) -> None:
+    dead = f"http://127.0.0.1:{free_port()}"
+    ended = amlflow.ok("-w", f"http://me:hunter2@{dead.removeprefix('http://')}", "track", "--", "true")
+    assert f"`amlflow sync -w {dead}` sends them" in ended.err
+    assert "hunter2" not in ended.out + ended.err
+    for command in (("sync",), ("sync", "status")):
+        said = amlflow.ok(*command)
+        assert "1 run waits for other workspaces: `amlflow sync --all`" in said.err
+        assert said.out == ""
+    assert amlflow.ok("sync", "status", "-o", "json").json == []
+    (waiting,) = amlflow.ok("sync", "status", "--all", "-o", "json").json
+    assert waiting["workspace"] == dead

@@ -125,6 +125,13 @@ def test_nobody_there_is_surely_not_applied() -> None:
     assert not caught.value.maybe_applied
 
 
+def test_a_broken_connection_is_said_in_words() -> None:
+    with http_server(Script(reset)) as url, pytest.raises(Unreachable, match="broke the connection") as caught:
+        RestServer(url, policy=QUICK).request("POST", "/x", retry=False)
+    assert not set(caught.value.reason) & set("'\"")
+    assert caught.value.reason.count("(") == caught.value.reason.count(")") <= 1
+
+
 @pytest.mark.parametrize(
     ("answer", "status", "code", "words"),
     [

@@ -60,6 +60,26 @@ def test_a_config_json_of_another_program_is_passed_over(work: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"subscription_id": "s", "workspace_name": "w",', "not valid JSON"),
+        ('{"subscription_id": "s", "workspace_name": "w"}', "'resource_group'"),
+        (
+            '{"subscription_id": "", "resource_group": 7, "workspace_name": "w"}',
+            "'subscription_id' and 'resource_group'",
+        ),
+        ('["workspace_name"]', "'workspace_name'"),
+    ],
+)
+def test_a_broken_config_json_of_the_sdk_never_leads_to_another_workspace(work: Path, text: str, said: str) -> None:
+    (work / "config.json").write_text(text)
+    with pytest.raises(UsageError, match=r"config\.json") as caught:
+        resolve.resolve("", Config(), {})
+    assert said in caught.value.message
+    assert resolve.resolve("local", Config(), {}).spec == resolve.local_spec("local")
+
+
+@pytest.mark.parametrize(
     ("asked", "spec"),
     [
         ("s/g/w", AzureSpec("s", "g", "w")),

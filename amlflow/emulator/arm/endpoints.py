@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from amlflow.emulator.arm.quotas import workspaces
 from amlflow.emulator.arm.resources import (
     PROVIDER,
     UNKNOWN_S,
@@ -65,6 +66,11 @@ class OnlineEndpoints:
         traffic, mirror = (_shares(properties, key) for key in ("traffic", "mirrorTraffic"))
         with self._arm.store.undisturbed():
             before = self._arm.store.get(id)
+            if before is not None and before.body["provisioning"] == "Deleting":
+                text = f"The endpoint '{name}' is being deleted."
+                raise service_error(409, text, inner=("Conflict", "OperationInProgress"))
+            if before is None:
+                self._check_free(workspace, name)
             self._check_traffic(id, traffic, mirror)
             keys = before.body["keys"] if before else {**_new_keys(), **_given(properties.get("keys"))}
             content = {
@@ -123,6 +129,13 @@ class OnlineEndpoints:
         self._arm.store.change(found.id, edit)
         answer = self._arm.accepted(request, self._arm.begin(found.id), kind=STATUS)
         return Answer(202, None, {name: answer.headers[name] for name in ("location", "retry-after")})
+
+    def _check_free(self, workspace: Document, name: str) -> None:
+        """The name is part of the scoring address: it is taken once in a region, whatever workspace has it."""
+        for other in workspaces(self._arm):
+            if other.id != workspace.id and self._arm.store.get(f"{other.id}/onlineEndpoints/{name}") is not None:
+                text = f"The endpoint name '{name}' is already in use in the region '{LOCATION}'. Choose another name."
+                raise service_error(409, text, inner=("Conflict", "EndpointNameInUse"))
 
     def _check_traffic(self, id: str, traffic: Mapping[str, int], mirror: Mapping[str, int]) -> None:
         there = {item.name: item.body["state"] for item in self._arm.store.children(f"{id}/deployments")}

@@ -130,7 +130,9 @@ class Unanswered(Unavailable):
     def __init__(self, host: str, failure: Transient) -> None:
         super().__init__(
             f"{host} {failure.reason}.",
-            "Try again later; `amlflow doctor` says what of the way there works.",
+            "Name the file with its authority's certificate in REQUESTS_CA_BUNDLE."
+            if failure.final
+            else "Try again later; `amlflow doctor` says what of the way there works.",
         )
         self.failure = failure
         self.maybe_applied = failure.maybe_applied

@@ -20,6 +20,9 @@ _OLD = re.compile(r"azureml-logs/(?:70_driver_log|75_job_post).*\.txt")
 _ENDED = ("completed", "failed", "canceled", "cancelled", "notresponding")
 _FIRST_POLL_S, _LONGEST_POLL_S = 1.0, 6.0
 _PATIENCE_S = 1800.0
+_LINE_CHARS, _SAME_CHARS = 300, 80
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\S+\s+")
+_WORD = re.compile(r"^error:\s*", re.IGNORECASE)
 _FAULT = re.compile(r"\b(?:error|failed|could not|no matching|not found|conflict|exception)\b", re.IGNORECASE)
 
 
@@ -82,16 +85,22 @@ def problem(service: Service, name: str) -> str:
         except AmlflowError:
             line = ""
         if line:
-            message = f"its environment could not be built: {line}. {message}".strip()
+            # The service's own word is often the same line.
+            known = message if line[:_SAME_CHARS] in message else f"{line}. {message}"
+            message = f"its environment could not be built: {known}".strip()
     return message
 
 
 def fault_line(log: str) -> str:
-    """The line of a build's log that looks like the cause: the last that names an error, of its last hundred."""
-    lines = [line.strip() for line in log.splitlines() if line.strip()][-100:]
+    """The line of a build's log that looks like the cause: the last that names an error, of its last hundred; without the
+    time and the word «error» before it."""
+    lines = [_TIME.sub("", line.strip()) for line in log.splitlines() if line.strip()][-100:]
     named = [line for line in lines if line.lower().startswith(("error:", "error ", "failed", "pip failed"))]
     near = named or [line for line in lines if _FAULT.search(line)]
-    return near[-1].rstrip(".")[:300] if near else ""
+    if not near:
+        return ""
+    line = _WORD.sub("", near[-1]).rstrip(".")
+    return line if len(line) <= _LINE_CHARS else f"{line[:_LINE_CHARS]}…"
 
 
 def _new_parts(service: Service, details: Mapping[str, Any], read: dict[str, int]) -> Iterator[bytes]:

@@ -182,4 +182,4 @@ def named(items: Mapping[str, str]) -> list[dict[str, str]]:
 def sentence(text: str) -> str:
     """One line that ends as a sentence does."""
     line = " ".join(text.split())
-    return line if line.endswith((".", "!", "?", ")", "…")) else f"{line}."
+    return line if line.endswith((".", "!", "?", "…")) else f"{line}."
