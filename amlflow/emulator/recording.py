@@ -14,8 +14,8 @@ from urllib.parse import parse_qsl
 from amlflow.emulator.web import iso_now
 
 _SECRET_KEYS = re.compile(
-    r"(?:.*(?:secret|password|access_token|id_token|sastoken|accesstoken|accountkey|primarykey|secondarykey|keyvalue)|token|client_assertion"
-    r"|userstoragekey|appinsightsinstrumentationkey|authorization|x-identity-header|x-amlflow-control)",
+    r"(?:.*(?:secret|password|access_token|refresh_token|id_token|sastoken|accesstoken|accountkey|primarykey|secondarykey|keyvalue)"
+    r"|token|client_assertion|userstoragekey|appinsightsinstrumentationkey|authorization|x-identity-header|x-amlflow-control)",
     re.IGNORECASE,
 )
 _SIGNATURE = re.compile(r"(?<=[?&])sig=[^&\"\s]+")

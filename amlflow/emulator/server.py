@@ -21,6 +21,7 @@ from amlflow.emulator.arm.jobs import JobResources
 from amlflow.emulator.arm.models import Models
 from amlflow.emulator.arm.quotas import Quotas
 from amlflow.emulator.arm.quotas import workspaces as all_workspaces
+from amlflow.emulator.arm.registries import Registries
 from amlflow.emulator.arm.resources import Arm
 from amlflow.emulator.arm.schedules import Schedules
 from amlflow.emulator.arm.workspaces import Workspaces
@@ -121,11 +122,13 @@ def _assembled(place: Path, options: dict[str, Any]) -> Iterator[App]:
         stack.callback(scoring.close)
         control = Control(known, struck, identity, resources.preempt)
         registry = Models(arm, blobs, places, tracking)
+        registries = Registries(arm, blobs)
+        registries.resume()
         schedules = Schedules(arm, resources.submit)
         artifacts = Artifacts(arm, blobs, datastores, places)
         parts = (
             *(identity, control, workspaces, computes, datastores, *assets),
             *(registry, resources, schedules, history, artifacts, tracking),
-            *(OnlineEndpoints(arm, servers), deployments, scoring),
+            *(OnlineEndpoints(arm, servers), deployments, scoring, registries),
         )
         yield App(known, tokens, [route for part in parts for route in part.routes()], struck, recorder)

@@ -100,7 +100,7 @@ def _build_with_uv(spec: EnvironmentSpec, prefix: Path, report: Callable[[str], 
     done = _run([uv, "pip", "install", "--python", str(python), "--requirement", str(file)])
     file.unlink()
     if done.returncode != 0:
-        raise _install_error(spec, done.stderr)
+        raise install_error(spec, done.stderr)
     frozen = _run([uv, "pip", "freeze", "--python", str(python)])
     (prefix / LOCK_FILE).write_text(frozen.stdout, encoding="utf-8")
 
@@ -155,7 +155,7 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
     )
 
 
-def _install_error(spec: EnvironmentSpec, stderr: str) -> AmlflowError:
+def install_error(spec: EnvironmentSpec, stderr: str) -> AmlflowError:
     text = "\n".join(
         line for line in stderr.splitlines() if not line.startswith(("warning:", "Using Python", "Resolved"))
     )

@@ -40,7 +40,7 @@ def plan(workspace: Workspace, request: DeployRequest) -> tuple[DeployTarget, Pl
     example = payloads.of_example(folder, mlmodel.get("saved_input_example_info") or {})
     registered = f"{source.version.name}:{source.version.version}" if source.version else ""
     model = ModelToDeploy(folder, source.label, source.run_id, registered, example)
-    options = request.options.named(request.options.name or _endpoint_name(source))
+    options = request.options.named(request.options.name or endpoint_name(source))
     _check_free(workspace, request.target, options.name)
     return target, target.plan(model, options)
 
@@ -162,6 +162,13 @@ def delete(workspace: Workspace, name: str) -> None:
     target.delete(endpoint.name)
 
 
+def endpoint_name(source: ModelSource) -> str:
+    """The model's name as the services of Azure take names."""
+    base = source.version.name if source.version else source.label.rstrip("/").split("/")[-1]
+    name = "".join(character if character.isalnum() else "-" for character in base.lower()).strip("-")
+    return name[:60].encode("ascii", "ignore").decode().strip("-") or "model"
+
+
 def _targets(workspace: Workspace) -> dict[str, DeployTarget]:
     known = TARGETS if isinstance(workspace, HasOnlineEndpoints) else ("local",)
     return {name: find_target(workspace, name) for name in known}
@@ -178,9 +185,3 @@ def _check_free(workspace: Workspace, target: str, name: str) -> None:
                 f"There is an endpoint {name!r} of the target {other} already.",
                 f"Choose another with --name, or delete it with `amlflow endpoint delete {name}`.",
             )
-
-
-def _endpoint_name(source: ModelSource) -> str:
-    base = source.version.name if source.version else source.label.rstrip("/").split("/")[-1]
-    name = "".join(character if character.isalnum() else "-" for character in base.lower()).strip("-")
-    return name[:60].encode("ascii", "ignore").decode().strip("-") or "model"

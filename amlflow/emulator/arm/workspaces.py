@@ -19,6 +19,7 @@ from amlflow.emulator.store import Document
 from amlflow.emulator.web import Answer, Request, Route, arm_error, iso
 
 KIND = "workspaces"
+REGISTRY = "emulatorregistry"
 NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{2,32}"
 _WRITABLE = (
     "friendlyName description publicNetworkAccess hbiWorkspace v1LegacyMode imageBuildCompute primaryUserAssignedIdentity "
@@ -242,7 +243,7 @@ class Workspaces:
             "storageAccount": storage_id(self._arm, group),
             "keyVault": f"{resources}/Microsoft.KeyVault/vaults/emulator",
             "applicationInsights": f"{resources}/Microsoft.Insights/components/emulator",
-            "containerRegistry": None,
+            "containerRegistry": f"{resources}/Microsoft.ContainerRegistry/registries/{REGISTRY}",
             "provisioningState": "Succeeded",
             "discoveryUrl": f"{base_url}/discovery/workspaces/{body['workspaceId']}",
             "mlFlowTrackingUri": f"azureml://{host}/mlflow/v1.0{document.id}",
