@@ -194,8 +194,8 @@ class Recorder:
             self.start()
             assert self._drainer is not None
             wait_s = self._options.flush_timeout_s if timeout_s is None else timeout_s
-            begun_ms = time.time_ns() // 1_000_000
-            self._drainer.flush(runs, wait_s, lambda: stop() or self._unreachable(runs, begun_ms))
+            patience = _Patience(lambda: self._folders(runs))
+            self._drainer.flush(runs, wait_s, lambda: stop() or patience.is_over())
         return self.left(runs)
 
     def own(self, run_id: str) -> list[str]:
@@ -204,7 +204,7 @@ class Recorder:
         return [run_id, *self.journal.under(run_id), *general]
 
     def left(self, runs: Sequence[str] | None = None) -> Left:
-        folders = self.journal.runs() if runs is None else [self.journal.run(run_id) for run_id in runs]
+        folders = self._folders(runs)
         waiting = [(folder, folder.pending_bytes()) for folder in folders if folder.path.is_dir()]
         reasons = [problem["reason"] for folder, size in waiting if size and (problem := folder.problem())]
         default = "the workspace did not answer" if self._offline else "the workspace has not taken it yet"
@@ -214,14 +214,8 @@ class Recorder:
         refused = [item["reason"] for folder, _ in waiting for item in folder.refused()]
         return Left(size, " ".join((reasons or [default])[0].split()) if size else "", refused)
 
-    def _unreachable(self, runs: Sequence[str] | None, begun_ms: int) -> bool:
-        """Whether nothing of what waits could be sent for a while, though it was tried: its workspace does not answer."""
-        folders = self.journal.runs() if runs is None else [self.journal.run(run_id) for run_id in runs]
-        problems = [folder.problem() for folder in folders if folder.pending_bytes()]
-        now = time.time_ns() // 1_000_000
-        if any(problem is None or problem.get("last_ms", 0) < begun_ms for problem in problems):
-            return False
-        return bool(problems) and now - begun_ms > _PATIENCE_MS
+    def _folders(self, runs: Sequence[str] | None) -> list[RunFolder]:
+        return self.journal.runs() if runs is None else [self.journal.run(run_id) for run_id in runs]
 
     def _begin_offline(self, new: NewRun) -> Run:
         router = Router(self.journal, None, offline=True)
@@ -248,6 +242,24 @@ class Recorder:
             opened.append([records.BATCH, [], [[key, value] for key, value in new.params.items()], []])
             opened.writer.close()
         return written(self.journal.run(run_id))
+
+
+class _Patience:
+    """Is over when nothing of what waits has gone for a while, though it was tried: the workspace does not answer."""
+
+    def __init__(self, folders: Callable[[], list[RunFolder]]) -> None:
+        self._folders = folders
+        self._size: int | None = None
+        self._since_ms = 0
+
+    def is_over(self) -> bool:
+        waiting = [(folder, size) for folder in self._folders() if (size := folder.pending_bytes())]
+        size, now_ms = sum(size for _, size in waiting), time.time_ns() // 1_000_000
+        if size != self._size:
+            self._size, self._since_ms = size, now_ms
+        problems = [folder.problem() for folder, _ in waiting]
+        tried = all(problem and problem.get("last_ms", 0) >= self._since_ms for problem in problems)
+        return bool(waiting) and tried and now_ms - self._since_ms > _PATIENCE_MS
 
 
 def journal_of(workspace: Workspace) -> Journal:
