@@ -227,7 +227,7 @@ class Drainer:
         try:
             with folder.draining() as mine:
                 if not mine:
-                    # Somebody else sends it, or looked for an instant whether somebody does.
+                    # Somebody else sends it.
                     known.again_at = time.monotonic() + _BUSY_S
                     return False
                 with self._halting() as halt:

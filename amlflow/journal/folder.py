@@ -253,13 +253,6 @@ class RunFolder:
                     return
             yield os.path.exists(self.path)
 
-    def is_drained_by_somebody(self) -> bool:
-        """Whether a process is at work on it now."""
-        if fcntl is None or not (self.path / "drain.lock").exists():
-            return False
-        with self.draining() as mine:
-            return not mine
-
     def remove_if_sent(self) -> bool:
         """Remove the folder when all of it was sent and nobody writes to it. Call it while `draining`."""
         sent = self.sent()

@@ -267,10 +267,6 @@ class Router:
             raise Refused(404, "RESOURCE_DOES_NOT_EXIST", f"There is no logged model {model_id!r}.") from error
         return answer
 
-    def lacks_models(self) -> bool:
-        """Whether the workspace is known to have no logged models."""
-        return bool(self._lacks_models)
-
     def _start_trace(self, path: str, body: Dict[str, Any]) -> Dict[str, Any]:
         info = body["trace"].setdefault("trace_info", {})
         self.general(info.get("trace_metadata", {}).get("mlflow.sourceRun", "")).append(
