@@ -41,11 +41,7 @@ _LOOSE = {
 def folder() -> Path | None:
     """The contract's folder: `$AMLFLOW_CONTRACT`, else beside the repository; None where there is none."""
     root = Path(__file__).resolve().parents[2]
-    candidates = [
-        os.environ.get("AMLFLOW_CONTRACT", ""),
-        str(root.parent / "shared" / "contract"),
-        "/work/shared/contract",
-    ]
+    candidates = [os.environ.get("AMLFLOW_CONTRACT", ""), str(root.parent / "shared" / "contract")]
     return next((Path(item) / "openapi" for item in candidates if item and (Path(item) / "openapi").is_dir()), None)
 
 
