@@ -30,6 +30,12 @@ CLEARED = (
 )
 
 
+# A suite begun with nohup or in a script's background inherits these ignored, and so would every program that it starts.
+for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
 @dataclass(frozen=True)
 class Result:
     code: int
