@@ -97,7 +97,12 @@ class Amlflow:
 def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Database templates and environments are costly and never change: one cache for the whole run."""
     kept = os.environ.get("AMLFLOW_TEST_CACHE")
-    return Path(kept) if kept else tmp_path_factory.mktemp("cache")
+    if kept:
+        return Path(kept)
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        # Beside the folders of the workers, and so one for all of them.
+        return tmp_path_factory.getbasetemp().parent / "cache"
+    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture
