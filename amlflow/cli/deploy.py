@@ -111,12 +111,12 @@ def deploy(
     from amlflow.cli import progress
     from amlflow.cli.endpoint import endpoint_record, plan_record, print_endpoint
     from amlflow.services import deployment
-    from amlflow.services.deploy_options import Asked, options
+    from amlflow.services.deploy_options import Asked, AskedOnline, options
 
     state = State.of(ctx)
     asked = Asked(name, env or (), port, env_manager, timeout)
-    azure = (instance_type, instance_count, canary, canary_wait, golden, not no_wait)
-    request = deployment.DeployRequest(model, target, options(target, asked, *azure))
+    online = AskedOnline(instance_type, instance_count, canary, canary_wait, golden, no_wait)
+    request = deployment.DeployRequest(model, target, options(target, asked, online))
     found, plan = deployment.plan(state.workspace, request)
     for line in plan.warnings:
         state.warn(line)

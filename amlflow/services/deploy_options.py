@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amlflow.errors import UsageError
-from amlflow.targets.base import DeployOptions
+from amlflow.targets.base import DeployOptions, OnlineOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,32 +22,47 @@ class Asked:
     timeout_s: float | None = None
 
 
-def options(
-    target: str,
-    asked: Asked,
-    instance_type: str = "",
-    instance_count: int | None = None,
-    canary: str = "",
-    canary_wait_s: float | None = None,
-    golden: Path | None = None,
-    wait: bool = True,
-) -> DeployOptions:
+@dataclass(frozen=True, slots=True)
+class AskedOnline:
+    """What online endpoints of Azure ML take alone: None, empty and False for what was not given."""
+
+    instance_type: str = ""
+    instance_count: int | None = None
+    canary: str = ""
+    canary_wait_s: float | None = None
+    golden: Path | None = None
+    no_wait: bool = False
+
+    def options(self) -> OnlineOptions:
+        """Raises `UsageError` for a value that means nothing."""
+        plain = OnlineOptions()
+        return OnlineOptions(
+            self.instance_type,
+            self.instance_count or plain.instance_count,
+            _shares(self.canary) if self.canary else plain.canary,
+            plain.canary_wait_s if self.canary_wait_s is None else self.canary_wait_s,
+            self.golden,
+        )
+
+
+def options(target: str, asked: Asked, online: AskedOnline = AskedOnline()) -> DeployOptions:
     """Raises `UsageError` for an option that the target does not have, or a value that means nothing."""
-    local = {"--port": asked.port, "--env-manager": asked.env_manager, "--timeout": asked.timeout_s}
-    managed = {
-        "--instance-type": instance_type,
-        "--instance-count": instance_count,
-        "--canary": canary,
-        "--canary-wait": canary_wait_s,
-        "--golden": golden,
-        "--no-wait": not wait,
+    local = ("local",)
+    managed = ("managed",)
+    owned = {
+        "--port": (asked.port, local),
+        "--env-manager": (asked.env_manager, local),
+        "--timeout": (asked.timeout_s, local),
+        "--instance-type": (online.instance_type, managed),
+        "--instance-count": (online.instance_count, managed),
+        "--canary": (online.canary, managed),
+        "--canary-wait": (online.canary_wait_s, managed),
+        "--golden": (online.golden, managed),
+        "--no-wait": (online.no_wait, managed),
     }
-    others: dict[str, object] = {}
-    for owner, own in (("local", local), ("managed", managed)):
-        others |= own if owner != target else {}
-    given = next((name for name, value in others.items() if value not in (None, "", False)), "")
-    if given:
-        raise UsageError(f"{given} means nothing to --target {target}.", "`amlflow deploy --help` says whose it is.")
+    for name, (value, owners) in owned.items():
+        if value not in (None, "", False) and target not in owners:
+            raise UsageError(f"{name} means nothing to --target {target}.", "`amlflow deploy --help` says whose it is.")
     plain = DeployOptions()
     return DeployOptions(
         asked.name,
@@ -55,12 +70,8 @@ def options(
         asked.env_manager or plain.env_manager,
         asked.timeout_s or plain.timeout_s,
         _variables(asked.env),
-        instance_type,
-        instance_count or 1,
-        _shares(canary) if canary else plain.canary,
-        plain.canary_wait_s if canary_wait_s is None else canary_wait_s,
-        golden,
-        wait,
+        not online.no_wait,
+        online.options(),
     )
 
 

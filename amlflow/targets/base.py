@@ -24,25 +24,31 @@ class ModelToDeploy:
 
 
 @dataclass(frozen=True, slots=True)
+class OnlineOptions:
+    """Of the targets that are online endpoints of Azure ML: `instance_type` and `instance_count` of machines; `canary` the shares in
+    percent that a new deployment gets one after the other, each watched for `canary_wait_s`; `golden` a file of requests to
+    compare answers by."""
+
+    instance_type: str = ""
+    instance_count: int = 1
+    canary: Sequence[int] = (100,)
+    canary_wait_s: float = 30.0
+    golden: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DeployOptions:
     """`port` None takes a free one; `env_manager` is uv, local or conda; `timeout_s` bounds the wait for the first answer;
-    `variables` are environment variables of the process that answers.
-
-    Of the managed target: `instance_type` and `instance_count` of machines; `canary` the shares in percent that a new deployment
-    gets one after the other, each watched for `canary_wait_s`; `golden` a file of requests to compare answers by; without
-    `wait` the deployment is only begun."""
+    `variables` are environment variables of the process that answers; without `wait` the deployment is only begun, where the
+    target can do that. `online` counts for online endpoints of Azure ML alone."""
 
     name: str = ""
     port: int | None = None
     env_manager: str = "uv"
     timeout_s: float = 120.0
     variables: Mapping[str, str] = field(default_factory=dict)
-    instance_type: str = ""
-    instance_count: int = 1
-    canary: Sequence[int] = (100,)
-    canary_wait_s: float = 30.0
-    golden: Path | None = None
     wait: bool = True
+    online: OnlineOptions = field(default_factory=OnlineOptions)
 
     def named(self, name: str) -> DeployOptions:
         return replace(self, name=name)

@@ -61,8 +61,8 @@ class ManagedTarget:
 
     def plan(self, model: ModelToDeploy, options: DeployOptions) -> Plan:
         _check(model, options)
-        if options.golden is not None:
-            golden_requests(options.golden)
+        if options.online.golden is not None:
+            golden_requests(options.online.golden)
         now = self._situation(model, options)
         if not now.there:
             replaced = named(now.deployments, now.wanted.name)
@@ -104,8 +104,8 @@ class ManagedTarget:
         if not rollout.bring_up(now.deployments, options.wait):
             say("The deployment is begun. The same command again goes on with it.")
             return self._shown(endpoint, [now.wanted])
-        rollout.check(plan.model.example, options.golden)
-        rollout.shift(_steps(options, now.live, now.wanted.name), plan.model.example, options.canary_wait_s)
+        rollout.check(plan.model.example, options.online.golden)
+        rollout.shift(_steps(options, now.live, now.wanted.name), plan.model.example, options.online.canary_wait_s)
         return self.status(plan.endpoint)
 
     def list(self) -> list[Endpoint]:
@@ -217,8 +217,8 @@ class ManagedTarget:
             COLOURS[0],
             "",
             model.registered,
-            options.instance_type or DEFAULT_SIZE,
-            options.instance_count,
+            options.online.instance_type or DEFAULT_SIZE,
+            options.online.instance_count,
             dict(options.variables),
         )
         try:
@@ -277,7 +277,7 @@ def _check(model: ModelToDeploy, options: DeployOptions) -> None:
             f"The managed target takes registered models, and {model.label} is none.",
             f"Register it first: `amlflow register {model.label} --name NAME`, then deploy NAME:VERSION.",
         )
-    steps = builtins.list(options.canary)
+    steps = builtins.list(options.online.canary)
     if not steps or steps != sorted(set(steps)) or steps[0] < 1 or steps[-1] != 100:
         raise UsageError(
             f"--canary {','.join(map(str, steps))} is no way to 100 %.", "Write rising shares, such as 10,50,100."
@@ -293,7 +293,7 @@ def _check_keys(endpoint: OnlineEndpoint) -> None:
 
 
 def _steps(options: DeployOptions, live: str, wanted: str) -> Sequence[int]:
-    return options.canary if live and live != wanted else (100,)
+    return options.online.canary if live and live != wanted else (100,)
 
 
 def _split(live: str, new: str, share: int) -> dict[str, int]:

@@ -128,16 +128,15 @@ def _options(name: str, given: dict[str, str]) -> tuple[str, DeployOptions]:
     wait = given.get("wait", "true").lower()
     if wait not in ("true", "false"):
         raise UsageError(f"wait={wait!r} is neither true nor false.")
-    return target, deploy_options.options(
-        target,
-        asked,
+    online = deploy_options.AskedOnline(
         given.get("instance_type", ""),
         _number(given, "instance_count", int),
         given.get("canary", ""),
         _number(given, "canary_wait", float),
         Path(given["golden"]) if "golden" in given else None,
-        wait == "true",
+        wait == "false",
     )
+    return target, deploy_options.options(target, asked, online)
 
 
 def _number(given: Mapping[str, str], key: str, kind: Any) -> Any:
