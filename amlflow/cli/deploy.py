@@ -44,6 +44,18 @@ def deploy(
             help="An environment variable of the process that answers; without a value, the one that it has here.",
         ),
     ] = None,
+    collect: Annotated[
+        bool, typer.Option("--collect", help="Keep what it is asked and answers, for `amlflow monitor`.")
+    ] = False,
+    collect_rate: Annotated[
+        float | None, typer.Option("--collect-rate", min=0, max=1, help="Only this share of the requests, as 0.1.")
+    ] = None,
+    collect_drop: Annotated[
+        list[str] | None, typer.Option("--collect-drop", metavar="COLUMN", help="Leave this column out.")
+    ] = None,
+    collect_hash: Annotated[
+        list[str] | None, typer.Option("--collect-hash", metavar="COLUMN", help="Keep a keyed hash of this column.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and change nothing.")] = False,
     port: Annotated[
         int | None,
@@ -111,10 +123,11 @@ def deploy(
     from amlflow.cli import progress
     from amlflow.cli.endpoint import endpoint_record, plan_record, print_endpoint
     from amlflow.services import deployment
-    from amlflow.services.deploy_options import Asked, AskedOnline, options
+    from amlflow.services.deploy_options import Asked, AskedOnline, collecting, options
 
     state = State.of(ctx)
-    asked = Asked(name, env or (), port, env_manager, timeout)
+    kept = collecting(collect, collect_rate, collect_drop or (), collect_hash or ())
+    asked = Asked(name, env or (), port, env_manager, timeout, kept)
     online = AskedOnline(instance_type, instance_count, canary, canary_wait, golden, no_wait)
     request = deployment.DeployRequest(model, target, options(target, asked, online))
     found, plan = deployment.plan(state.workspace, request)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amlflow.errors import UsageError
-from amlflow.targets.base import DeployOptions, OnlineOptions
+from amlflow.targets.base import Collecting, DeployOptions, OnlineOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,7 @@ class Asked:
     port: int | None = None
     env_manager: str = ""
     timeout_s: float | None = None
+    collect: Collecting | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ def options(target: str, asked: Asked, online: AskedOnline = AskedOnline()) -> D
         "--port": (asked.port, local),
         "--env-manager": (asked.env_manager, local),
         "--timeout": (asked.timeout_s, local),
+        "--collect": (asked.collect, local),
         "--instance-type": (online.instance_type, managed),
         "--instance-count": (online.instance_count, managed),
         "--canary": (online.canary, managed),
@@ -71,8 +73,18 @@ def options(target: str, asked: Asked, online: AskedOnline = AskedOnline()) -> D
         asked.timeout_s or plain.timeout_s,
         _variables(asked.env),
         not online.no_wait,
+        asked.collect,
         online.options(),
     )
+
+
+def collecting(collect: bool, rate: float | None, dropped: Sequence[str], hashed: Sequence[str]) -> Collecting | None:
+    """None where nothing is collected. Raises `UsageError` for what means nothing without --collect."""
+    if not collect:
+        if rate is not None or dropped or hashed:
+            raise UsageError("--collect-rate, --collect-drop and --collect-hash need --collect.", "Add --collect.")
+        return None
+    return Collecting(1.0 if rate is None else rate, tuple(dropped), tuple(hashed))
 
 
 def shares(given: Sequence[str]) -> dict[str, int]:

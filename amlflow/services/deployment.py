@@ -12,8 +12,9 @@ from typing import Any
 from amlflow.errors import NotFound, NotSupported, UsageError, nearest
 from amlflow.services import references, registry
 from amlflow.services.references import ModelSource
+from amlflow.serving import signature
 from amlflow.targets import payloads
-from amlflow.targets.base import DeployOptions, DeployTarget, Endpoint, ModelToDeploy, Plan
+from amlflow.targets.base import Collecting, DeployOptions, DeployTarget, Endpoint, ModelToDeploy, Plan
 from amlflow.workspaces.abilities import HasOnlineEndpoints
 from amlflow.workspaces.base import Workspace
 
@@ -41,6 +42,8 @@ def plan(workspace: Workspace, request: DeployRequest) -> tuple[DeployTarget, Pl
     registered = f"{source.version.name}:{source.version.version}" if source.version else ""
     model = ModelToDeploy(folder, source.label, source.run_id, registered, example)
     options = request.options.named(request.options.name or endpoint_name(source))
+    if options.collect is not None:
+        _check_columns(mlmodel, source.label, options.collect)
     _check_free(workspace, request.target, options.name)
     return target, target.plan(model, options)
 
@@ -172,6 +175,19 @@ def endpoint_name(source: ModelSource) -> str:
 def _targets(workspace: Workspace) -> dict[str, DeployTarget]:
     known = TARGETS if isinstance(workspace, HasOnlineEndpoints) else ("local",)
     return {name: find_target(workspace, name) for name in known}
+
+
+def _check_columns(mlmodel: Mapping[str, Any], label: str, collect: Collecting) -> None:
+    """Raises `UsageError` for a column that the model has not: a misspelt one would be collected after all."""
+    found = signature.read(mlmodel.get("signature"))
+    known = found.names if found else []
+    for name in (*collect.dropped, *collect.hashed):
+        if known and name not in known:
+            near = nearest(name, known)
+            raise UsageError(
+                f"The model {label} has no column {name!r} to leave out or to hash.{f' Did you mean {near}?' if near else ''}",
+                f"It has {', '.join(known)}.",
+            )
 
 
 def _check_free(workspace: Workspace, target: str, name: str) -> None:

@@ -67,9 +67,10 @@ class App:
         keys: Keys,
         limit_bytes: int = DEFAULT_LIMIT_BYTES,
         open_health: bool = False,
+        collector: Any = None,
     ) -> None:
         self._model, self._label, self._keys, self._limit = model, label, keys, limit_bytes
-        self._open_health = open_health
+        self._open_health, self._collector = open_health, collector
         # One thread: models are rarely safe to ask from two at once.
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._usual_s = INLINE_S * 2
@@ -85,8 +86,9 @@ class App:
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
+        extra: list[tuple[bytes, bytes]] = []
         try:
-            status, body = await self._answer(scope, receive)
+            status, body = await self._answer(scope, receive, extra)
         except Refused as error:
             status, body = error.status, _error(error.code, error.message)
         except ConnectionResetError:
@@ -104,12 +106,15 @@ class App:
                     _JSON,
                     (b"content-length", str(len(body)).encode()),
                     *([(b"connection", b"close")] if self.draining else []),
+                    *extra,
                 ],
             }
         )
         await send({"type": "http.response.body", "body": body})
 
-    async def _answer(self, scope: dict[str, Any], receive: Receive) -> tuple[int, bytes]:
+    async def _answer(
+        self, scope: dict[str, Any], receive: Receive, extra: list[tuple[bytes, bytes]]
+    ) -> tuple[int, bytes]:
         path, method = scope["path"], scope["method"]
         health = path in ("/ping", "/health")
         if not (health and self._open_health) and not self._keys.allow(scope["headers"]):
@@ -119,12 +124,12 @@ class App:
         if path in ("/invocations", "/score"):
             if method != "POST":
                 raise Refused(f"{path} takes POST, not {method}.", 405, "MethodNotAllowed")
-            return 200, await self._score(scope, receive)
+            return 200, await self._score(scope, receive, extra)
         if path == "/":
             return 200, json.dumps({**describe(self._model, self._label), "how": self._model.how}).encode()
         raise Refused(f"There is nothing at {path!r}; predictions are at /invocations.", 404, "NotFound")
 
-    async def _score(self, scope: dict[str, Any], receive: Receive) -> bytes:
+    async def _score(self, scope: dict[str, Any], receive: Receive, extra: list[tuple[bytes, bytes]]) -> bytes:
         kind, length = "", 0
         for name, value in scope["headers"]:
             if name == b"content-type":
@@ -138,6 +143,10 @@ class App:
             predictions = self._timed(payload)
         else:
             predictions = await asyncio.get_running_loop().run_in_executor(self._thread, self._timed, payload)
+        if self._collector is not None:
+            identifier = self._collector.take(scope["headers"], payload, predictions, len(body))
+            if identifier:
+                extra.append((b"x-request-id", identifier.encode()))
         return json.dumps({"predictions": predictions}, ensure_ascii=False).encode()
 
     async def _read(self, receive: Receive) -> bytes:

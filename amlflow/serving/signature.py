@@ -50,7 +50,7 @@ def enforce(signature: Signature, payload: Payload) -> list[list[Any]]:
     order = _order(signature, payload)
     straight = payload.columns is None or (len(payload.columns) == len(order) and order == list(range(len(order))))
     rows = _ordered(signature, payload.rows, order, straight)
-    convert = _from_text if payload.text else None
+    convert = from_text if payload.text else None
     for index, column in enumerate(signature.columns):
         check = _CHECKS[column.type]
         for number, row in enumerate(rows):
@@ -118,7 +118,7 @@ def _missing(column: Column, number: int, absent: bool) -> Any:
     )
 
 
-def _from_text(column: Column, value: str) -> Any:
+def from_text(column: Column, value: str) -> Any:
     if column.type in ("string", "datetime"):
         return value
     text = value.strip()

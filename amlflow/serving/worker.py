@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import atexit
 import json
 import os
 import socket
@@ -52,9 +53,22 @@ def _app(spec: dict[str, Any]) -> Any:
     key_file = Path(spec["key_file"]) if spec.get("key_file") else None
     model = load(Path(spec["model_folder"]))
     limit = spec.get("limit_bytes") or DEFAULT_LIMIT_BYTES
-    app = App(model, spec.get("label", ""), Keys(key_file), limit, bool(spec.get("open_health")))
+    app = App(
+        model, spec.get("label", ""), Keys(key_file), limit, bool(spec.get("open_health")), _collector(spec, model)
+    )
     app.warm()
     return app
+
+
+def _collector(spec: dict[str, Any], model: Any) -> Any:
+    if not spec.get("collect"):
+        return None
+    from .collector import Collector, Rules
+    from .signature import read
+
+    collector = Collector(Rules(**spec["collect"]), read(model.metadata.get("signature")))
+    atexit.register(collector.close)
+    return collector
 
 
 def _serve(app: Any, options: Any) -> None:

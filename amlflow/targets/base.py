@@ -37,10 +37,20 @@ class OnlineOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Collecting:
+    """What an endpoint keeps of its requests and answers: the share `rate` (0 to 1) of them, without the columns `dropped`, and
+    with a keyed hash for each value of those `hashed`."""
+
+    rate: float = 1.0
+    dropped: Sequence[str] = ()
+    hashed: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class DeployOptions:
     """`port` None takes a free one; `env_manager` is uv, local or conda; `timeout_s` bounds the wait for the first answer;
     `variables` are environment variables of the process that answers; without `wait` the deployment is only begun, where the
-    target can do that. `online` counts for online endpoints of Azure ML alone."""
+    target can do that; `collect` None collects nothing. `online` counts for online endpoints of Azure ML alone."""
 
     name: str = ""
     port: int | None = None
@@ -48,6 +58,7 @@ class DeployOptions:
     timeout_s: float = 120.0
     variables: Mapping[str, str] = field(default_factory=dict)
     wait: bool = True
+    collect: Collecting | None = None
     online: OnlineOptions = field(default_factory=OnlineOptions)
 
     def named(self, name: str) -> DeployOptions:
@@ -118,5 +129,10 @@ class DeployTarget(Protocol):
     def set_traffic(self, name: str, traffic: Mapping[str, int]) -> Endpoint: ...
 
     def rollback(self, name: str) -> Endpoint: ...
+
+    def collected(self, name: str, since_ms: int | None, until_ms: int | None) -> Path:
+        """The folder of what the endpoint has collected, in the layout of Azure ML's data collector, with all of that time; it
+        may hold more, or nothing."""
+        ...
 
     def delete(self, name: str) -> None: ...

@@ -68,6 +68,8 @@ class LocalTarget:
             port = str(options.port) if options.port else "a free one"
             steps.append(PlanStep("create", "key", ""))
             steps.append(PlanStep("create", f"endpoint {options.name}", f"{model.label} on {HOST}, port {port}"))
+        if options.collect is not None:
+            steps.append(PlanStep("create", "collection", f"{options.collect.rate:.0%} of the requests and answers"))
         return Plan("local", options.name, model, options, steps)
 
     def apply(self, plan: Plan, report: Callable[[str], None]) -> Endpoint:
@@ -181,6 +183,12 @@ class LocalTarget:
             "Deploy the earlier version again: `amlflow deploy NAME:VERSION`.",
         )
 
+    def collected(self, name: str, since_ms: int | None, until_ms: int | None) -> Path:
+        """It outlives the endpoint."""
+        if not _NAME.fullmatch(name):
+            raise NotFound(f"There is no endpoint {name!r}.", "`amlflow endpoint list` shows them.")
+        return self._root.parent / "collected" / name
+
     def delete(self, name: str) -> None:
         folder = self._folder(name)
         with locked(self._root / f".{name}.lock"):
@@ -254,10 +262,24 @@ class LocalTarget:
             "key_file": str(folder / "keys.json"),
             "port": port,
             "started_ms": started_ms or time.time_ns() // 1_000_000,
+            "collect": self._rules(plan),
         }
         temporary = folder / "spec.json.new"
         temporary.write_text(json.dumps(content), encoding="utf-8")
         temporary.replace(folder / "spec.json")
+
+    def _rules(self, plan: Plan) -> dict[str, Any] | None:
+        """As the scoring app's collector takes them."""
+        collect = plan.options.collect
+        if collect is None:
+            return None
+        return {
+            "folder": str(self.collected(plan.endpoint, None, None)),
+            "source": f"amlflow:{plan.endpoint}/{plan.model.label}",
+            "rate": collect.rate,
+            "dropped": [*collect.dropped],
+            "hashed": [*collect.hashed],
+        }
 
     def _wait(self, folder: Path, generation: int, timeout_s: float, plan: Plan) -> None:
         deadline = time.monotonic() + timeout_s

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -198,6 +199,9 @@ class ManagedTarget:
                 "Deploy the earlier version of the model again.",
             )
         return self._shown(self._azure.set_traffic(endpoint, {before: 100}, {PREVIOUS: live}), deployments)
+
+    def collected(self, name: str, since_ms: int | None, until_ms: int | None) -> Path:
+        raise NotSupported(f"What endpoint {name!r} is asked is not collected.", "Name data with --data FILE.")
 
     def delete(self, name: str) -> None:
         self._azure.delete(name)

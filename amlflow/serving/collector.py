@@ -1,0 +1,237 @@
+"""What an endpoint was asked and what it answered, as JSON lines in the layout of Azure ML's data collector.
+
+`FOLDER/model_inputs/YYYY/MM/DD/HH/*.jsonl` and `FOLDER/model_outputs/…`, by the hour in UTC. A line is a CloudEvent (version 1.0) for
+a request: `data` holds its rows as objects, `time` when it came, `correlationid` is the same for inputs and outputs. A request only
+leaves its rows in memory; a thread writes them a moment later, and whatever goes wrong there costs records, never an answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import json
+import math
+import os
+import random
+import re
+import secrets
+import sys
+import threading
+import time
+import uuid
+from collections import deque
+from pathlib import Path
+from typing import Any, NamedTuple, Optional, Sequence
+
+from .payload import Payload
+from .signature import Signature, from_text
+
+INPUTS, OUTPUTS = "model_inputs", "model_outputs"
+ID_HEADER = b"x-request-id"
+DEFAULT_LIMIT_BYTES = 1024**3
+FILE_LIMIT_BYTES = 64 * 1024**2
+# What may wait in memory when the disk does not keep up.
+_WAITING_REQUESTS = 20_000
+_WAITING_BYTES = 64 * 1024**2
+_PAUSE_S = 0.5
+_COMPLAIN_S = 60.0
+_ID = re.compile(rb"[\w.:-]{1,128}")
+_SALT = ".salt"
+
+
+class Rules(NamedTuple):
+    """`rate` is the share of requests that are collected, 0 to 1; `dropped` columns are left out, `hashed` ones replaced by a
+    keyed SHA-256 whose key stays in the folder; `limit_bytes` bounds what is kept: the oldest files go first."""
+
+    folder: str
+    source: str = ""
+    rate: float = 1.0
+    dropped: Sequence[str] = ()
+    hashed: Sequence[str] = ()
+    limit_bytes: int = DEFAULT_LIMIT_BYTES
+
+
+class _Taken(NamedTuple):
+    seconds: float
+    identifier: str
+    payload: Payload
+    predictions: Any
+    size: int
+
+
+class Collector:
+    """`take` is for the thread that answers; all else happens in a thread of the collector's own."""
+
+    def __init__(self, rules: Rules, signature: Optional[Signature]) -> None:
+        self._rules, self._signature = rules, signature
+        self._folder = Path(rules.folder)
+        self._waiting: deque[_Taken] = deque()
+        self._bytes = 0
+        self._lost = 0
+        self._complained = -_COMPLAIN_S
+        self._name = f"{os.getpid()}-{time.time_ns() // 1_000_000}"
+        self._part = 0
+        self._kept: Optional[int] = None
+        self._key = b""
+        self._wake, self._ended = threading.Event(), False
+        self._thread = threading.Thread(target=self._run, name="collector", daemon=True)
+        self._thread.start()
+
+    def take(self, headers: list[tuple[bytes, bytes]], payload: Payload, predictions: Any, size: int) -> str:
+        """The identifier that the answer carries; empty for a request that is not collected. `size` is that of the body."""
+        if self._rules.rate < 1 and random.random() >= self._rules.rate:  # noqa: S311
+            return ""
+        given = next((value for name, value in headers if name == ID_HEADER), b"")
+        identifier = given.decode() if _ID.fullmatch(given) else str(uuid.uuid4())
+        if len(self._waiting) >= _WAITING_REQUESTS or self._bytes + size > _WAITING_BYTES:
+            self._lost += 1
+            return ""
+        self._bytes += size
+        self._waiting.append(_Taken(time.time(), identifier, payload, predictions, size))
+        return identifier
+
+    def close(self) -> None:
+        """Write what waits."""
+        self._ended = True
+        self._wake.set()
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        ended = False
+        while not ended:
+            self._wake.wait(_PAUSE_S)
+            # Read before writing: what came until then is written in this last turn.
+            ended = self._ended
+            try:
+                self._flush()
+            except Exception as error:
+                self._complain(f"{type(error).__name__}: {error}")
+
+    def _flush(self) -> None:
+        taken = []
+        while self._waiting:
+            taken.append(self._waiting.popleft())
+        self._bytes -= sum(item.size for item in taken)
+        lines: dict[tuple[str, str], list[bytes]] = {}
+        try:
+            for item in taken:
+                hour = time.strftime("%Y/%m/%d/%H", time.gmtime(item.seconds))
+                for collection, rows in ((INPUTS, self._inputs(item.payload)), (OUTPUTS, _outputs(item.predictions))):
+                    lines.setdefault((collection, hour), []).append(self._line(collection, item, rows))
+            for (collection, hour), written in lines.items():
+                self._append(self._folder / collection / hour, b"".join(written))
+        except Exception:
+            self._lost += len(taken)
+            raise
+        if self._lost:
+            self._complain("more came than could be written")
+
+    def _append(self, place: Path, content: bytes) -> None:
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = place / f"{self._name}-{self._part}.jsonl"
+        if file.exists() and file.stat().st_size + len(content) > FILE_LIMIT_BYTES:
+            self._part += 1
+            file = place / f"{self._name}-{self._part}.jsonl"
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as target:
+            target.write(content)
+        self._bound(file, len(content))
+
+    def _bound(self, written: Path, size: int) -> None:
+        if self._kept is None:
+            self._kept = sum(file.stat().st_size for file in self._folder.rglob("*.jsonl"))
+        else:
+            self._kept += size
+        if self._kept <= self._rules.limit_bytes:
+            return
+        # By hour, whichever collection: inputs without their outputs are of little use.
+        files = sorted(self._folder.rglob("*.jsonl"), key=lambda file: (file.parts[-5:-1], file.stat().st_mtime))
+        for file in files:
+            if self._kept <= self._rules.limit_bytes or file == written:
+                break
+            self._kept -= file.stat().st_size
+            file.unlink()
+
+    def _line(self, collection: str, item: _Taken, rows: list[dict[str, Any]]) -> bytes:
+        millis = int(item.seconds * 1000) % 1000
+        record = {
+            "specversion": "1.0",
+            "id": str(uuid.uuid4()),
+            "source": self._rules.source,
+            "type": f"azureml.inference.{collection}",
+            "datacontenttype": "application/json",
+            "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(item.seconds))}.{millis:03d}Z",
+            "correlationid": item.identifier,
+            "xrequestid": item.identifier,
+            "data": [self._allowed(row) for row in rows],
+        }
+        return json.dumps(record, ensure_ascii=False, default=str).encode() + b"\n"
+
+    def _inputs(self, payload: Payload) -> list[dict[str, Any]]:
+        columns = payload.columns
+        if columns is None and self._signature is not None:
+            columns = self._signature.names
+        found = _rows(columns, payload.rows)
+        if payload.text and self._signature is not None:
+            kinds = {column.name: column for column in self._signature.columns}
+            for row in found:
+                for name, value in row.items():
+                    if name in kinds and isinstance(value, str):
+                        row[name] = from_text(kinds[name], value)
+        return found
+
+    def _allowed(self, row: dict[str, Any]) -> dict[str, Any]:
+        # JSON has neither NaN nor the infinities.
+        kept = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in row.items()
+            if name not in self._rules.dropped
+        }
+        for name in self._rules.hashed:
+            if kept.get(name) is not None:
+                text = json.dumps(kept[name], sort_keys=True, default=str).encode()
+                kept[name] = hmac.new(self._salt(), text, hashlib.sha256).hexdigest()[:32]
+        return kept
+
+    def _salt(self) -> bytes:
+        """The same for all workers of the endpoint, so that a value keeps its hash."""
+        if not self._key:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file = self._folder / _SALT
+            made = self._folder / f"{_SALT}-{self._name}"
+            with os.fdopen(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as target:
+                target.write(secrets.token_bytes(32))
+            # Whole or not there, whoever was first.
+            with contextlib.suppress(FileExistsError):
+                os.link(made, file)
+            made.unlink()
+            self._key = file.read_bytes()
+        return self._key
+
+    def _complain(self, reason: str) -> None:
+        now = time.monotonic()
+        if now - self._complained >= _COMPLAIN_S:
+            self._complained = now
+            print(f"{self._lost} requests were not collected: {reason}", file=sys.stderr, flush=True)  # noqa: T201
+            self._lost = 0
+
+
+def _outputs(predictions: Any) -> list[dict[str, Any]]:
+    if isinstance(predictions, dict):
+        lines = list(predictions.values())
+        if lines and all(isinstance(line, list) and len(line) == len(lines[0]) for line in lines):
+            return [dict(zip(predictions, row)) for row in zip(*lines)]  # noqa: B905 - Python 3.9 has no strict
+        return [predictions]
+    rows = predictions if isinstance(predictions, list) else [predictions]
+    return [row if isinstance(row, dict) else _named(None, row, "prediction") for row in rows]
+
+
+def _rows(columns: Optional[list[str]], rows: list[Any]) -> list[dict[str, Any]]:
+    return [row if isinstance(row, dict) else _named(columns, row, "value") for row in rows]
+
+
+def _named(columns: Optional[list[str]], row: Any, alone: str) -> dict[str, Any]:
+    if not isinstance(row, list):
+        return {columns[0] if columns and len(columns) == 1 else alone: row}
+    names = columns if columns and len(columns) == len(row) else [str(index) for index in range(len(row))]
+    return dict(zip(names, row))  # noqa: B905 - Python 3.9 has no strict

@@ -1,0 +1,59 @@
+"""`deploy --collect`: what an endpoint is asked and answers is kept."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from deployable import ROW
+
+COLLECT = ("--target", "local", "--env-manager", "local", "--collect")
+
+
+def lines(amlflow: Any, kind: str, count: int) -> list[dict[str, Any]]:
+    root = Path(amlflow.env["AMLFLOW_HOME"]).rglob(f"collected/one/{kind}")
+    folder, deadline = next(root), time.monotonic() + 60
+    while True:
+        found = [json.loads(line) for file in sorted(folder.rglob("*.jsonl")) for line in file.read_text().splitlines()]
+        if len(found) >= count:
+            return found
+        assert time.monotonic() < deadline, f"{len(found)} of {count}"
+        time.sleep(0.1)
+
+
+def test_a_local_endpoint_collects(amlflow: Any, deployable: Path) -> None:
+    model = str(deployable / "one")
+    misspelt = amlflow("deploy", model, *COLLECT, "--collect-drop", "agge")
+    assert misspelt.code == 2
+    assert "Did you mean 'age'" in misspelt.err
+    assert amlflow("deploy", model, "--target", "local", "--collect-rate", "0.5").code == 2
+    assert "collection" in amlflow.ok("deploy", model, *COLLECT, "--dry-run").out
+
+    amlflow.ok("deploy", model, *COLLECT, "--collect-drop", "sex", "--collect-hash", "bmi")
+    for _ in range(3):
+        amlflow.ok(
+            "endpoint",
+            "invoke",
+            "one",
+            "-",
+            stdin=json.dumps({"dataframe_split": {**ROW}}).replace('"index": [0], ', ""),
+        )
+    inputs, outputs = lines(amlflow, "model_inputs", 3), lines(amlflow, "model_outputs", 3)
+    assert {record["correlationid"] for record in inputs} == {record["correlationid"] for record in outputs}
+    assert len({record["correlationid"] for record in inputs}) == 3
+    row = inputs[0]["data"][0]
+    assert "sex" not in row
+    assert (row["age"], len(row["bmi"])) == (0.1, 32)
+    assert outputs[0]["data"] == [{"prediction": 1.0}]
+
+    # A refused request is none of the model's; a second deploy goes on in the same place; deleting the endpoint loses nothing.
+    assert amlflow("endpoint", "invoke", "one", "-", stdin='{"inputs": [["x"]]}').code == 1
+    amlflow.ok("deploy", str(deployable / "two"), *COLLECT, "--name", "one")
+    amlflow.ok("endpoint", "invoke", "one", "--example")
+    assert len(lines(amlflow, "model_outputs", 4)) == 4
+    amlflow.ok("deploy", str(deployable / "two"), "--target", "local", "--env-manager", "local", "--name", "one")
+    amlflow.ok("endpoint", "invoke", "one", "--example")
+    amlflow.ok("endpoint", "delete", "one")
+    assert len(lines(amlflow, "model_outputs", 4)) == 4
