@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import uuid
@@ -40,14 +41,26 @@ def deployable(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def registered(emulator: Running, deployable: Path, ml_client: Any) -> str:
+def registered(emulator: Running, deployable: Path, ml_client: Any, tmp_path: Path) -> str:
     """The name of a registered model with three versions: one, two and broken."""
     from azure.ai.ml.entities import Model
 
     name = f"dummy-{uuid.uuid4().hex[:6]}"
     for folder in ("one", "two", "broken"):
-        ml_client.models.create_or_update(Model(name=name, path=str(deployable / folder), type="mlflow_model"))
+        place = monitored(deployable / folder, tmp_path / folder)
+        ml_client.models.create_or_update(Model(name=name, path=str(place), type="mlflow_model"))
     return name
+
+
+def monitored(model: Path, place: Path) -> Path:
+    """A copy of the model, with the package among its requirements that the service's own scorer imports."""
+    shutil.copytree(model, place)
+    with (place / "requirements.txt").open("a") as file:
+        file.write("\nazureml-ai-monitoring\n")
+    conda = place / "conda.yaml"
+    conda.write_text(conda.read_text().replace("  - pip:\n", "  - pip:\n    - azureml-ai-monitoring\n"))
+    assert "azureml-ai-monitoring" in conda.read_text()
+    return place
 
 
 def sample(folder: Path) -> Path:

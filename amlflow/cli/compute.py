@@ -12,7 +12,7 @@ from amlflow.cli.framework import Command, noun
 from amlflow.cli.output import Column, Record
 from amlflow.cli.state import State
 
-app = noun("List, show, create, start, stop and delete computes.")
+app = noun("List, show, create, attach, start, stop and delete computes.")
 
 ComputeArgument = Annotated[str, typer.Argument(metavar="COMPUTE", help="Its name.", autocompletion=complete_compute)]
 
@@ -86,6 +86,33 @@ def create(
 
 
 @app.command(cls=Command)
+def attach(
+    ctx: typer.Context,
+    compute: ComputeArgument,
+    cluster: Annotated[
+        str,
+        typer.Argument(
+            metavar="CLUSTER-ID", help="The cluster's id in Azure; `az aks show --query id -o tsv` prints it."
+        ),
+    ],
+    namespace: Annotated[str, typer.Option("--namespace", help="Where in the cluster.")] = "default",
+) -> None:
+    """Attach a Kubernetes cluster (AKS, or one connected by Azure Arc) and wait for it.
+
+    The cluster must have the extension Microsoft.AzureML.Kubernetes. `amlflow compute delete` detaches it, and leaves it as it
+    is."""
+    from amlflow.cli import progress
+    from amlflow.workspaces import abilities
+
+    state = State.of(ctx)
+    with progress.steps(state) as report:
+        made = abilities.computes(state.workspace).attach(
+            compute, cluster, namespace, lambda step: report(f"Compute {compute}: {step}")
+        )
+    state.out.one(asdict(made), "name")
+
+
+@app.command(cls=Command)
 def start(ctx: typer.Context, compute: ComputeArgument) -> None:
     """Start a compute instance and wait for it."""
     from amlflow.cli import progress
@@ -111,7 +138,7 @@ def stop(ctx: typer.Context, compute: ComputeArgument) -> None:
 
 @app.command(cls=Command)
 def delete(ctx: typer.Context, compute: ComputeArgument) -> None:
-    """Delete a compute and wait until it is gone."""
+    """Delete a compute and wait until it is gone; an attached cluster is detached alone."""
     from amlflow.cli import progress
     from amlflow.workspaces import abilities
 

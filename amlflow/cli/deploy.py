@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
-from amlflow.cli.completers import complete_endpoint, complete_model
+from amlflow.cli.completers import complete_compute, complete_endpoint, complete_model
 from amlflow.cli.framework import Command, verb
 from amlflow.cli.state import State
 
 app = verb()
 _LOCAL = "With --target local"
 _MANAGED = "With --target managed"
+_CLUSTER = "With --target aks"
+_TARGETS = ("local", "managed", "aks")
 
 
 @app.command(cls=Command)
@@ -29,7 +31,10 @@ def deploy(
     target: Annotated[
         str,
         typer.Option(
-            "--target", "-t", help="Where to: local, managed (Azure ML).", autocompletion=lambda: ["local", "managed"]
+            "--target",
+            "-t",
+            help="Where to: local, managed (Azure ML), aks (a cluster).",
+            autocompletion=lambda: list(_TARGETS),
         ),
     ] = "local",
     name: Annotated[
@@ -47,8 +52,9 @@ def deploy(
     collect: Annotated[
         bool, typer.Option("--collect", help="Keep what it is asked and answers, for `amlflow monitor`.")
     ] = False,
-    collect_rate: Annotated[
-        float | None, typer.Option("--collect-rate", min=0, max=1, help="Only this share of the requests, as 0.1.")
+    sampling: Annotated[
+        float | None,
+        typer.Option("--sampling", min=0.01, max=100, help="Of the requests collect so many percent; all by default."),
     ] = None,
     collect_drop: Annotated[
         list[str] | None, typer.Option("--collect-drop", metavar="COLUMN", help="Leave this column out.")
@@ -112,6 +118,75 @@ def deploy(
             rich_help_panel=_MANAGED,
         ),
     ] = False,
+    mirror: Annotated[
+        int | None,
+        typer.Option(
+            "--mirror",
+            min=1,
+            max=50,
+            metavar="PERCENT",
+            help="Send it so many of the live requests as well, and compare how both fare, before it gets traffic.",
+            rich_help_panel=_MANAGED,
+        ),
+    ] = None,
+    scoring: Annotated[
+        str,
+        typer.Option(
+            "--scoring",
+            help="Whose scoring script: azure, own (amlflow's), auto (the default): Azure's unless the model would end it.",
+            autocompletion=lambda: ["auto", "azure", "own"],
+            rich_help_panel=_MANAGED,
+        ),
+    ] = "",
+    auth_mode: Annotated[
+        str,
+        typer.Option(
+            "--auth-mode",
+            help="What opens it: key (the default), aad (tokens of Microsoft Entra).",
+            autocompletion=lambda: ["key", "aad"],
+            rich_help_panel=_MANAGED,
+        ),
+    ] = "",
+    request_timeout: Annotated[
+        int | None,
+        typer.Option(
+            "--request-timeout", min=1, help="Seconds that a request may take; 5 by default.", rich_help_panel=_MANAGED
+        ),
+    ] = None,
+    autoscale: Annotated[
+        str,
+        typer.Option(
+            "--autoscale",
+            metavar="MIN:MAX[:CPU%]",
+            help="As many instances as keep the CPU there.",
+            rich_help_panel=_MANAGED,
+        ),
+    ] = "",
+    private: Annotated[
+        bool,
+        typer.Option("--private", help="Let no request in from public networks.", rich_help_panel=_MANAGED),
+    ] = False,
+    no_egress: Annotated[
+        bool,
+        typer.Option("--no-egress", help="Let the model reach no public network.", rich_help_panel=_MANAGED),
+    ] = False,
+    compute: Annotated[
+        str,
+        typer.Option(
+            "--compute",
+            help="The attached cluster; for the first deploy. It takes most options of managed, too.",
+            autocompletion=complete_compute,
+            rich_help_panel=_CLUSTER,
+        ),
+    ] = "",
+    cpu: Annotated[
+        float | None,
+        typer.Option("--cpu", min=0.001, help="Cores that a container asks for.", rich_help_panel=_CLUSTER),
+    ] = None,
+    memory: Annotated[
+        float | None,
+        typer.Option("--memory", min=0.05, help="GB that a container asks for.", rich_help_panel=_CLUSTER),
+    ] = None,
 ) -> None:
     """Serve a model as a web service.
 
@@ -123,12 +198,14 @@ def deploy(
     from amlflow.cli import progress
     from amlflow.cli.endpoint import endpoint_record, plan_record, print_endpoint
     from amlflow.services import deployment
-    from amlflow.services.deploy_options import Asked, AskedOnline, collecting, options
+    from amlflow.services.deploy_options import Asked, AskedMachines, AskedOnline, AskedRollout, collecting, options
 
     state = State.of(ctx)
-    kept = collecting(collect, collect_rate, collect_drop or (), collect_hash or ())
+    kept = collecting(collect, sampling, collect_drop or (), collect_hash or ())
     asked = Asked(name, env or (), port, env_manager, timeout, kept)
-    online = AskedOnline(instance_type, instance_count, canary, canary_wait, golden, no_wait)
+    rollout = AskedRollout(canary, canary_wait, golden, no_wait, mirror)
+    machines = AskedMachines(instance_type, instance_count, autoscale, compute, cpu, memory)
+    online = AskedOnline(rollout, machines, scoring, auth_mode, request_timeout, private, no_egress)
     request = deployment.DeployRequest(model, target, options(target, asked, online))
     found, plan = deployment.plan(state.workspace, request)
     for line in plan.warnings:

@@ -124,11 +124,14 @@ def logs(
     name: NameArgument,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as lines come, until Ctrl-C.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="So many of the last lines.")] = 100,
+    deployment_name: Annotated[
+        str, typer.Option("--deployment", help="Of this one; by default of whichever answers, also when it changes.")
+    ] = "",
 ) -> None:
     """Print an endpoint's log."""
     from amlflow.services import deployment
 
-    for line in deployment.logs(State.of(ctx).workspace, name, follow, lines):
+    for line in deployment.logs(State.of(ctx).workspace, name, follow, lines, deployment_name):
         sys.stdout.write(line.rstrip("\n") + "\n")
         sys.stdout.flush()
 

@@ -11,22 +11,27 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from amlflow.emulator.arm.computes import seconds
 from amlflow.emulator.arm.quotas import workspaces
 from amlflow.emulator.arm.resources import Arm
+from amlflow.emulator.running.collection import collections
+from amlflow.emulator.running.doors import Door
 from amlflow.emulator.running.serving import Servers
-from amlflow.emulator.settings import HOST
 from amlflow.emulator.store import Document
+from amlflow.emulator.tokens import ML_AUDIENCES, BadToken, Tokens
 from amlflow.emulator.web import Answer, Request, Route
+from amlflow.serving import payload
 
 CHOICE = "azureml-model-deployment"
 _DOOR = "/online/{place}/{endpoint}/score"
 _TIMEOUT_S = 60.0
+_DEFAULT_S = 5.0
 _MIRRORS = 4
 
 
 class Scoring:
-    def __init__(self, arm: Arm, servers: Servers) -> None:
-        self._arm, self._servers = arm, servers
+    def __init__(self, arm: Arm, servers: Servers, tokens: Tokens) -> None:
+        self._arm, self._servers, self._tokens = arm, servers, tokens
         self._places: dict[str, str] = {}
         self._mirrors = ThreadPoolExecutor(_MIRRORS, "mirror")
 
@@ -40,10 +45,9 @@ class Scoring:
         endpoint = self._endpoint(request)
         if endpoint is None:
             return _error(404, "EndpointNotFound", f"There is no endpoint '{request.values['endpoint']}' here.")
-        given = request.headers.get("authorization", "").partition(" ")[2].strip().encode()
-        keys = [hmac.compare_digest(given, key.encode()) for key in endpoint.body["keys"].values()]
-        if not any(keys):
-            return _error(401, "key_auth_bad_header_invalid", "The key of the request is missing or wrong.")
+        refused = self._refused(endpoint, request)
+        if refused is not None:
+            return refused
         asked = request.headers.get(CHOICE, "")
         if asked and not self._servers.answers(f"{endpoint.id}/deployments/{asked}"):
             return _error(404, "DeploymentNotFound", f"Specified deployment '{asked}' could not be found.")
@@ -58,6 +62,29 @@ class Scoring:
             return _error(404, "NoTraffic", "No valid deployments to route to: none has traffic.")
         return _error(503, "NoHealthyUpstream", "No instance of the deployment answers.")
 
+    def _refused(self, endpoint: Document, request: Request) -> Answer | None:
+        """Why who asks may not; None for who may."""
+        given = request.headers.get("authorization", "").partition(" ")[2].strip()
+        if endpoint.body["properties"]["authMode"] == "Key":
+            keys = [hmac.compare_digest(given.encode(), key.encode()) for key in endpoint.body["keys"].values()]
+            if any(keys):
+                return None
+            return _error(401, "key_auth_bad_header_invalid", "The key of the request is missing or wrong.")
+        try:
+            claims = self._tokens.claims(given)
+        except BadToken as error:
+            return _error(401, "token_auth_invalid", f"The token of the request is missing or wrong: {error}.")
+        settings = self._arm.settings
+        if str(claims.get("aud", "")).rstrip("/") not in ML_AUDIENCES or claims.get("tid") != settings.tenant:
+            return _error(401, "token_auth_invalid", f"The token is made for '{claims.get('aud')}'.")
+        if claims.get("exp", 0) <= time.time():
+            return _error(401, "token_auth_expired", "The token has expired.")
+        principal = settings.principal(str(claims.get("appid")))
+        if principal is None or principal.role == "reader":
+            action = "Microsoft.MachineLearningServices/workspaces/onlineEndpoints/score/action"
+            return _error(403, "permission_denied", f"The client '{claims.get('appid')}' lacks the right '{action}'.")
+        return None
+
     def _endpoint(self, request: Request) -> Document | None:
         place, name = request.values["place"], request.values["endpoint"]
         if place not in self._places:
@@ -68,18 +95,23 @@ class Scoring:
     def _asked(self, endpoint: Document, name: str, request: Request) -> Answer | None:
         """The deployment's answer; None where its process took no request, so that another may be asked."""
         id, started = f"{endpoint.id}/deployments/{name}", time.monotonic()
-        with self._servers.asking(id) as address:
-            if address is None:
+        deployment = self._arm.store.get(id)
+        with self._servers.asking(id) as door:
+            if door is None or deployment is None:
                 return None
-            refused = _unlike_azure(request)
-            answer = self._sent(*address, name, request) if refused is None else _model_error(400, refused, name)
-            if answer is not None:
+            refused = None if door.scripted else _unlike_azure(request)
+            answer = self._sent(door, deployment, request) if refused is None else _model_error(400, refused, name)
+            if answer is not None and not door.scripted:
                 self._servers.note_request(id, answer.status, time.monotonic() - started)
+                if answer.status == 200 and collections(deployment):
+                    inputs = _as_records(request.body)
+                    self._mirrors.submit(self._servers.collection.keep_request, deployment, inputs, answer.content)
             return answer
 
-    def _sent(self, port: int, key: str, name: str, request: Request) -> Answer | None:
-        connection = http.client.HTTPConnection(HOST, port, timeout=_TIMEOUT_S)
-        headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
+    def _sent(self, door: Door, deployment: Document, request: Request) -> Answer | None:
+        name, limit_s = deployment.name, _limit_s(deployment)
+        connection = door.connection(limit_s)
+        headers = {**door.headers, "content-type": request.headers.get("content-type") or "application/json"}
         try:
             connection.connect()
         except OSError:
@@ -87,20 +119,51 @@ class Scoring:
         try:
             connection.request("POST", "/score", request.body, headers)
             answer = connection.getresponse()
-            content = json.loads(answer.read())
-        except (OSError, ValueError, http.client.HTTPException) as error:
+            raw, kind = answer.read(), str(answer.headers.get("content-type") or "application/json")
+        except TimeoutError:
+            text = f"The model took longer than the {limit_s:g} s that a request may take."
+            return _error(408, "RequestTimeout", text, name)
+        except (OSError, http.client.HTTPException) as error:
             return _error(502, "BadGateway", f"The deployment '{name}' ended the connection: {error}.", name)
         finally:
             connection.close()
         if answer.status != 200:
-            return _model_error(answer.status, content["error"]["message"], name)
+            return _model_error(answer.status, _message(raw), name)
+        if door.scripted:
+            return Answer(content=raw, headers={CHOICE: name}, media_type=kind)
         # Azure's scorer answers with the predictions alone.
-        return Answer(content=content["predictions"], headers={CHOICE: name})
+        return Answer(content=json.loads(raw)["predictions"], headers={CHOICE: name})
 
     def _mirror(self, endpoint: Document, shares: Mapping[str, int], request: Request) -> None:
         for name, share in shares.items():
             if random.random() * 100 < share:  # noqa: S311
                 self._mirrors.submit(self._asked, endpoint, name, request)
+
+
+def _limit_s(deployment: Document) -> float:
+    """How long a request may take: what its deployment says, but where that is the service's default of five seconds, which this
+    machine may not hold as machines do that have nothing else to do."""
+    asked = seconds(deployment.body["properties"]["requestSettings"].get("requestTimeout") or "PT5S")
+    return _TIMEOUT_S if asked == _DEFAULT_S else asked
+
+
+def _as_records(body: bytes) -> Any:
+    table = payload.parse(body, "application/json")
+    if table.columns is None:
+        return table.rows
+    return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+
+
+def _message(raw: bytes) -> str:
+    """What a model's server says of its failure: the scoring app, amlflow's script, or Azure's inference server."""
+    try:
+        content = json.loads(raw)
+    except ValueError:
+        return raw.decode("utf-8", "replace")[:500]
+    if not isinstance(content, dict):
+        return str(content)[:500]
+    error = content.get("error")
+    return str(error.get("message") if isinstance(error, dict) else content.get("message") or content)
 
 
 def _drawn(traffic: Mapping[str, int]) -> list[str]:

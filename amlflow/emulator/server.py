@@ -13,6 +13,7 @@ from typing import Any
 from amlflow.emulator import azurite, certificates, faults, settings
 from amlflow.emulator.app import App
 from amlflow.emulator.arm.assets import DATA, ENVIRONMENT, Assets, Codes
+from amlflow.emulator.arm.autoscale import Autoscale
 from amlflow.emulator.arm.computes import Computes
 from amlflow.emulator.arm.datastores import Datastores
 from amlflow.emulator.arm.deployments import OnlineDeployments
@@ -118,7 +119,7 @@ def _assembled(place: Path, options: dict[str, Any]) -> Iterator[App]:
         stack.callback(servers.close)
         deployments = OnlineDeployments(arm, quotas, servers)
         deployments.resume(list(all_workspaces(arm)))
-        scoring = Scoring(arm, servers)
+        scoring = Scoring(arm, servers, tokens)
         stack.callback(scoring.close)
         control = Control(known, struck, identity, resources.preempt)
         registry = Models(arm, blobs, places, tracking)
@@ -129,6 +130,6 @@ def _assembled(place: Path, options: dict[str, Any]) -> Iterator[App]:
         parts = (
             *(identity, control, workspaces, computes, datastores, *assets),
             *(registry, resources, schedules, history, artifacts, tracking),
-            *(OnlineEndpoints(arm, servers), deployments, scoring, registries),
+            *(OnlineEndpoints(arm, servers), deployments, scoring, registries, Autoscale(arm)),
         )
         yield App(known, tokens, [route for part in parts for route in part.routes()], struck, recorder)

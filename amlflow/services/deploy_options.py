@@ -24,46 +24,68 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class AskedOnline:
-    """What online endpoints of Azure ML take alone: None, empty and False for what was not given."""
+class AskedRollout:
+    """How a new deployment of an online endpoint gets its traffic."""
 
-    instance_type: str = ""
-    instance_count: int | None = None
     canary: str = ""
     canary_wait_s: float | None = None
     golden: Path | None = None
     no_wait: bool = False
+    mirror: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AskedMachines:
+    """What a deployment of an online endpoint runs on."""
+
+    instance_type: str = ""
+    instance_count: int | None = None
+    autoscale: str = ""
+    compute: str = ""
+    cpu: float | None = None
+    memory_gb: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AskedOnline:
+    """What online endpoints of Azure ML take alone: None, empty and False for what was not given."""
+
+    rollout: AskedRollout = AskedRollout()
+    machines: AskedMachines = AskedMachines()
+    scoring: str = ""
+    auth_mode: str = ""
+    request_timeout_s: int | None = None
+    private: bool = False
+    no_egress: bool = False
 
     def options(self) -> OnlineOptions:
         """Raises `UsageError` for a value that means nothing."""
-        plain = OnlineOptions()
+        rollout, machines, plain = self.rollout, self.machines, OnlineOptions()
+        if machines.autoscale and machines.instance_count is not None:
+            raise UsageError("--autoscale and --instance-count exclude each other.", "Leave out --instance-count.")
         return OnlineOptions(
-            self.instance_type,
-            self.instance_count or plain.instance_count,
-            _shares(self.canary) if self.canary else plain.canary,
-            plain.canary_wait_s if self.canary_wait_s is None else self.canary_wait_s,
-            self.golden,
+            machines.instance_type,
+            machines.instance_count or plain.instance_count,
+            _shares(rollout.canary) if rollout.canary else plain.canary,
+            plain.canary_wait_s if rollout.canary_wait_s is None else rollout.canary_wait_s,
+            rollout.golden,
+            rollout.mirror or 0,
+            self.scoring or plain.scoring,
+            self.auth_mode,
+            self.request_timeout_s or 0,
+            machines.autoscale,
+            self.private,
+            not self.no_egress,
+            machines.compute,
+            machines.cpu or 0.0,
+            machines.memory_gb or 0.0,
         )
 
 
 def options(target: str, asked: Asked, online: AskedOnline = AskedOnline()) -> DeployOptions:
     """Raises `UsageError` for an option that the target does not have, or a value that means nothing."""
-    local = ("local",)
-    managed = ("managed",)
-    owned = {
-        "--port": (asked.port, local),
-        "--env-manager": (asked.env_manager, local),
-        "--timeout": (asked.timeout_s, local),
-        "--collect": (asked.collect, local),
-        "--instance-type": (online.instance_type, managed),
-        "--instance-count": (online.instance_count, managed),
-        "--canary": (online.canary, managed),
-        "--canary-wait": (online.canary_wait_s, managed),
-        "--golden": (online.golden, managed),
-        "--no-wait": (online.no_wait, managed),
-    }
-    for name, (value, owners) in owned.items():
-        if value not in (None, "", False) and target not in owners:
+    for name, (value, owners) in _owned(asked, online).items():
+        if value not in (None, "", False, ()) and target not in owners:
             raise UsageError(f"{name} means nothing to --target {target}.", "`amlflow deploy --help` says whose it is.")
     plain = DeployOptions()
     return DeployOptions(
@@ -72,19 +94,53 @@ def options(target: str, asked: Asked, online: AskedOnline = AskedOnline()) -> D
         asked.env_manager or plain.env_manager,
         asked.timeout_s or plain.timeout_s,
         _variables(asked.env),
-        not online.no_wait,
+        not online.rollout.no_wait,
         asked.collect,
         online.options(),
     )
 
 
-def collecting(collect: bool, rate: float | None, dropped: Sequence[str], hashed: Sequence[str]) -> Collecting | None:
-    """None where nothing is collected. Raises `UsageError` for what means nothing without --collect."""
+def collecting(
+    collect: bool, sampling: float | None = None, dropped: Sequence[str] = (), hashed: Sequence[str] = ()
+) -> Collecting | None:
+    """None where nothing is collected; `sampling` is in percent. Raises `UsageError` for what means nothing without --collect."""
     if not collect:
-        if rate is not None or dropped or hashed:
-            raise UsageError("--collect-rate, --collect-drop and --collect-hash need --collect.", "Add --collect.")
+        if sampling is not None or dropped or hashed:
+            raise UsageError(
+                "--sampling, --collect-drop and --collect-hash say what is collected, and nothing is.", "Add --collect."
+            )
         return None
-    return Collecting(1.0 if rate is None else rate, tuple(dropped), tuple(hashed))
+    return Collecting(1.0 if sampling is None else sampling / 100, tuple(dropped), tuple(hashed))
+
+
+def _owned(asked: Asked, online: AskedOnline) -> Mapping[str, tuple[object, Sequence[str]]]:
+    """Each option, what was given for it, and the targets that take it."""
+    local, managed, aks, both = ("local",), ("managed",), ("aks",), ("managed", "aks")
+    rollout, machines = online.rollout, online.machines
+    return {
+        "--port": (asked.port, local),
+        "--env-manager": (asked.env_manager, local),
+        "--timeout": (asked.timeout_s, local),
+        "--instance-type": (machines.instance_type, both),
+        "--instance-count": (machines.instance_count, both),
+        "--autoscale": (machines.autoscale, both),
+        "--compute": (machines.compute, aks),
+        "--cpu": (machines.cpu, aks),
+        "--memory": (machines.memory_gb, aks),
+        "--canary": (rollout.canary, both),
+        "--canary-wait": (rollout.canary_wait_s, both),
+        "--golden": (rollout.golden, both),
+        "--no-wait": (rollout.no_wait, both),
+        "--mirror": (rollout.mirror, both),
+        "--scoring": (online.scoring, both),
+        "--auth-mode": (online.auth_mode, both),
+        "--request-timeout": (online.request_timeout_s, both),
+        "--collect": (asked.collect, (*local, *both)),
+        "--collect-drop": (asked.collect and asked.collect.dropped, local),
+        "--collect-hash": (asked.collect and asked.collect.hashed, local),
+        "--private": (online.private, managed),
+        "--no-egress": (online.no_egress, managed),
+    }
 
 
 def shares(given: Sequence[str]) -> dict[str, int]:

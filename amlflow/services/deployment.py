@@ -18,7 +18,9 @@ from amlflow.targets.base import Collecting, DeployOptions, DeployTarget, Endpoi
 from amlflow.workspaces.abilities import HasOnlineEndpoints
 from amlflow.workspaces.base import Workspace
 
-TARGETS = ("local", "managed")
+TARGETS = ("local", "managed", "aks")
+# These are endpoints of one kind in the workspace, and each of them looks at the other's names by itself.
+_ONLINE = ("managed", "aks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ def plan(workspace: Workspace, request: DeployRequest) -> tuple[DeployTarget, Pl
     registry.check_complete(folder, mlmodel, source.label)
     example = payloads.of_example(folder, mlmodel.get("saved_input_example_info") or {})
     registered = f"{source.version.name}:{source.version.version}" if source.version else ""
-    model = ModelToDeploy(folder, source.label, source.run_id, registered, example)
+    model = ModelToDeploy(folder, source.label, source.run_id, registered, example, mlmodel)
     options = request.options.named(request.options.name or endpoint_name(source))
     if options.collect is not None:
         _check_columns(mlmodel, source.label, options.collect)
@@ -64,6 +66,10 @@ def find_target(workspace: Workspace, name: str) -> DeployTarget:
             f"The target {name!r} needs an Azure ML workspace, and {workspace.name!r} is none.",
             "Name one with -w, or deploy here with `--target local`.",
         )
+    if name == "aks":
+        from amlflow.targets.aks import AksTarget
+
+        return AksTarget(workspace.service)
     from amlflow.targets.managed import ManagedTarget
 
     return ManagedTarget(workspace.service)
@@ -138,9 +144,10 @@ def read_payload(file: str, stdin: Callable[[], bytes]) -> tuple[bytes, str]:
     return body, "application/json"
 
 
-def logs(workspace: Workspace, name: str, follow: bool, lines: int) -> Iterator[str]:
+def logs(workspace: Workspace, name: str, follow: bool, lines: int, of: str = "") -> Iterator[str]:
+    """Of the deployment `of`, or of the one that answers."""
     target, endpoint = find_endpoint(workspace, name)
-    return target.logs(endpoint.name, follow=follow, lines=lines)
+    return target.logs(endpoint.name, follow, lines, of)
 
 
 def keys(workspace: Workspace, name: str, rotate: bool) -> Sequence[str]:
@@ -193,7 +200,7 @@ def _check_columns(mlmodel: Mapping[str, Any], label: str, collect: Collecting) 
 def _check_free(workspace: Workspace, target: str, name: str) -> None:
     """Raises `UsageError` where another target has an endpoint of that name: the commands would not know which is meant."""
     for other, holder in _targets(workspace).items():
-        if other == target:
+        if other == target or (other in _ONLINE and target in _ONLINE):
             continue
         with contextlib.suppress(NotFound):
             holder.status(name)

@@ -14,26 +14,43 @@ EndpointState = Literal["running", "starting", "restarting", "failed", "stopped"
 @dataclass(frozen=True, slots=True)
 class ModelToDeploy:
     """A model's folder with its MLmodel file, and how to call it in a message (`wine:3`). `registered` is NAME:VERSION, empty for
-    one that no registry has; `example` its input example as a request body, None without one."""
+    one that no registry has; `example` its input example as a request body, None without one; `mlmodel` the content of the
+    file."""
 
     folder: Path
     label: str
     run_id: str = ""
     registered: str = ""
     example: bytes | None = None
+    mlmodel: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class OnlineOptions:
-    """Of the targets that are online endpoints of Azure ML: `instance_type` and `instance_count` of machines; `canary` the shares in
-    percent that a new deployment gets one after the other, each watched for `canary_wait_s`; `golden` a file of requests to
-    compare answers by."""
+    """Of the targets that are online endpoints of Azure ML: `instance_type` and `instance_count` of machines; `canary` the
+    shares in percent that a new deployment gets one after the other, each watched for `canary_wait_s`; `golden` a file of
+    requests to compare answers by; `mirror` the percentage of requests that it also gets before, for as long.
+
+    `scoring` is auto, azure or own; `auth_mode` key or aad, empty for what the endpoint has; `request_timeout_s` 0 for Azure's
+    default; `autoscale` MIN:MAX:CPU%, empty for none; `private` and not `egress` close the network to and from it. Of clusters
+    alone: `compute` is the cluster's name, empty for the one that the endpoint has; `cpu` (cores) and `memory_gb` are what a
+    container asks for, 0 for the cluster's default."""
 
     instance_type: str = ""
     instance_count: int = 1
     canary: Sequence[int] = (100,)
     canary_wait_s: float = 30.0
     golden: Path | None = None
+    mirror: int = 0
+    scoring: str = "auto"
+    auth_mode: str = ""
+    request_timeout_s: int = 0
+    autoscale: str = ""
+    private: bool = False
+    egress: bool = True
+    compute: str = ""
+    cpu: float = 0.0
+    memory_gb: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +139,9 @@ class DeployTarget(Protocol):
         """The parsed answer. Raises `AmlflowError` with the service's own words for a request that it refuses."""
         ...
 
-    def logs(self, name: str, follow: bool = False, lines: int = 100) -> Iterator[str]: ...
+    def logs(self, name: str, follow: bool = False, lines: int = 100, deployment: str = "") -> Iterator[str]:
+        """Of the deployment of that name, or of the one that answers, and of the one that takes its place meanwhile."""
+        ...
 
     def keys(self, name: str, rotate: bool = False) -> Sequence[str]: ...
 

@@ -68,7 +68,7 @@ def of_model(model: ModelToDeploy) -> Image:
             "Serve it with `amlflow deploy MODEL --env-manager conda`.",
         )
     for line in (*wanted.requirements, *wanted.build_requirements):
-        _check_line(line, wanted.source)
+        check_line(line, wanted.source)
     wanted = wanted.adding(*wanted.build_requirements, *SERVER_REQUIREMENTS)
     python = _minor(wanted.python)
     return Image(model, wanted, python, _tag(model, wanted, python))
@@ -138,7 +138,7 @@ def _content(part: str) -> bytes:
     return file.read_bytes() if file is not None else part.encode()
 
 
-def _check_line(line: str, source: str) -> None:
+def check_line(line: str, source: str) -> None:
     if line.startswith("-c "):
         return
     if line.startswith("-"):

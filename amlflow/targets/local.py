@@ -151,7 +151,9 @@ class LocalTarget:
             raise AmlflowError(f"Endpoint {name!r} refused the request ({answer.status}): {parsed['error']['message']}")
         return parsed
 
-    def logs(self, name: str, follow: bool = False, lines: int = 100) -> Iterator[str]:
+    def logs(self, name: str, follow: bool = False, lines: int = 100, deployment: str = "") -> Iterator[str]:
+        if deployment:
+            raise NotSupported(f"The local endpoint {name!r} has one deployment alone.", "Leave out --deployment.")
         log = self._folder(name) / LOG_FILE
         with log.open(encoding="utf-8", errors="replace") as source:
             yield from source.readlines()[-lines:]

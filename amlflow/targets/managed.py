@@ -6,28 +6,27 @@ asked for once more.
 
 from __future__ import annotations
 
-import builtins
 import json
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from amlflow.errors import AmlflowError, NotAllowed, NotFound, NotSupported, Unavailable, UsageError
-from amlflow.targets import payloads
-from amlflow.targets.base import DeployOptions, Endpoint, EndpointState, ModelToDeploy, Plan, PlanAction, PlanStep
+from amlflow.targets import following, online_options, payloads, scoring, situation
+from amlflow.targets.base import DeployOptions, Endpoint, EndpointState, ModelToDeploy, Plan, PlanStep
 from amlflow.targets.rollout import PREVIOUS, Rollout, golden_requests
+from amlflow.targets.scoring import OwnScoring
+from amlflow.targets.situation import Situation
 from amlflow.workspaces.azure import quota
-from amlflow.workspaces.azure.endpoints import AzureEndpoints, OnlineDeployment, OnlineEndpoint, named
+from amlflow.workspaces.azure.endpoints import UNFINISHED, AzureEndpoints, EndpointSpec, OnlineEndpoint, named
+from amlflow.workspaces.azure.online_deployments import DEFAULT_TIMEOUT_S, Autoscale, OnlineDeployment
 from amlflow.workspaces.azure.service import Service
 
-COLOURS = ("blue", "green")
 DEFAULT_SIZE = "Standard_DS3_v2"
-_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9-]{1,30}[a-zA-Z0-9]")
 _STATES: Mapping[str, EndpointState] = {
     "creating": "starting",
     "updating": "starting",
@@ -35,58 +34,31 @@ _STATES: Mapping[str, EndpointState] = {
     "canceled": "failed",
     "deleting": "stopped",
 }
-_LOST = ("failed", "canceled", "deleting")
-_FOLLOW_S = 5.0
-_MONITORING = "azureml-ai-monitoring"
-
-
-@dataclass(frozen=True, slots=True)
-class Situation:
-    """What there is: the endpoint, None before the first deploy, its deployments, and what the deploy comes down to. `wanted` is
-    the deployment to have in the end; `there` says that it is there already; `live` the name of the one that takes most requests
-    now, empty for none but the wanted one."""
-
-    endpoint: OnlineEndpoint | None
-    deployments: Sequence[OnlineDeployment]
-    wanted: OnlineDeployment
-    there: bool
-    live: str
 
 
 class ManagedTarget:
+    """Machines that the service manages. A subclass says what is otherwise on those of a cluster."""
+
+    name = "managed"
+
     def __init__(self, service: Service) -> None:
         self._service = service
         self._azure = AzureEndpoints(service)
         # What `plan` found, for an `apply` of that plan: it is not asked for twice.
-        self._planned: tuple[Plan, Situation] | None = None
+        self._planned: tuple[Plan, Situation, OwnScoring | None] | None = None
 
     def plan(self, model: ModelToDeploy, options: DeployOptions) -> Plan:
-        _check(model, options)
+        self._check(model, options)
         if options.online.golden is not None:
             golden_requests(options.online.golden)
-        now = self._situation(model, options)
-        if not now.there:
-            replaced = named(now.deployments, now.wanted.name)
-            held = (replaced.instance_type, replaced.instance_count) if replaced else ("", 0)
-            quota.check(quota.sizes(self._service), now.wanted.instance_type, now.wanted.instance_count, *held)
-        wanted, name = now.wanted, options.name
-        machines = f"{wanted.model} on {wanted.instance_count} × {wanted.instance_type}"
-        exists = now.endpoint is not None
-        steps = [PlanStep("keep" if exists else "create", f"endpoint {name}", "" if exists else "with keys")]
-        before = named(now.deployments, wanted.name)
-        action: PlanAction = "keep" if now.there else "change" if before else "create"
-        steps.append(
-            PlanStep(action, f"deployment {wanted.name}", f"{machines}, at 0 %" if not now.there else machines)
-        )
-        share = now.endpoint.traffic.get(wanted.name, 0) if now.endpoint else 0
-        for step in [step for step in _steps(options, now.live, wanted.name) if step > share]:
-            steps.append(PlanStep("change", "traffic", _written(_split(now.live, wanted.name, step))))
-        if now.live and now.live != wanted.name and named(now.deployments, now.live):
-            steps.append(
-                PlanStep("keep", f"deployment {now.live}", "at 0 %, for `amlflow endpoint rollback`; it costs")
-            )
-        made = Plan("managed", name, model, options, steps, _warnings(model))
-        self._planned = made, now
+        why = self._why_own(model, options)
+        own = scoring.find(self._service, model, options.collect is not None) if why else None
+        now = situation.find(self._azure, options.name, self._wanted(model, options, own))
+        if now.endpoint is not None and now.endpoint.state.lower() != "deleting":
+            self._check_endpoint(now.endpoint, options)
+        self._check_room(now, options)
+        made = Plan(self.name, options.name, model, options, self._plan_steps(now, own, why, options))
+        self._planned = made, now, own
         return made
 
     def apply(self, plan: Plan, report: Callable[[str], None]) -> Endpoint:
@@ -96,36 +68,43 @@ class ManagedTarget:
             report(f"[{time.monotonic() - started:4.0f} s] {line}")
 
         planned, self._planned = self._planned, None
-        now = planned[1] if planned and planned[0] is plan else self._situation(plan.model, options)
-        endpoint, new = now.endpoint, now.endpoint is None
-        if endpoint is None:
-            say(f"Making the endpoint {plan.endpoint}…")
-            endpoint = self._create(plan.endpoint, say)
-        rollout = Rollout(self._azure, endpoint, now.wanted, now.live, new, say)
+        if planned is None or planned[0] is not plan:
+            self.plan(plan.model, options)
+            planned, self._planned = self._planned, None
+            assert planned is not None
+        _, now, own = planned
+        wanted = now.wanted
+        if own is not None and not now.there:
+            own = scoring.make(self._service, own, say)
+            wanted = replace(wanted, code=own.code, environment=own.environment)
+        endpoint = self._endpoint(now, options, say)
+        rollout = Rollout(self._azure, endpoint, wanted, now.live, now.new, say)
         if not rollout.bring_up(now.deployments, options.wait):
             say("The deployment is begun. The same command again goes on with it.")
-            return self._shown(endpoint, [now.wanted])
+            return self._shown(endpoint, [wanted])
         rollout.check(plan.model.example, options.online.golden)
-        rollout.shift(_steps(options, now.live, now.wanted.name), plan.model.example, options.online.canary_wait_s)
+        if options.online.mirror:
+            rollout.mirror(options.online.mirror, options.online.canary_wait_s)
+        shares = online_options.steps(options, now.live, wanted.name)
+        rollout.shift(shares, plan.model.example, options.online.canary_wait_s)
         return self.status(plan.endpoint)
 
     def list(self) -> list[Endpoint]:
-        found = self._azure.all()
+        found = [endpoint for endpoint in self._azure.all() if self._owns(endpoint)]
         with ThreadPoolExecutor(8) as pool:
             deployments = pool.map(lambda endpoint: self._azure.deployments(endpoint.name), found)
             return [self._shown(*pair) for pair in zip(found, deployments, strict=True)]
 
     def status(self, name: str) -> Endpoint:
-        return self._shown(self._azure.get(name), self._azure.deployments(name))
+        return self._shown(self._get(name), self._azure.deployments(name))
 
     def invoke(self, name: str, body: bytes, content_type: str) -> Any:
         """As MLflow's scoring servers answer: Azure's gives the predictions alone."""
-        endpoint, content = self._azure.get(name), payloads.as_input_data(body, content_type)
-        _check_keys(endpoint)
-        scored = self._azure.score(endpoint, self._azure.keys(name)[0], content)
+        endpoint, content = self._get(name), payloads.as_input_data(body, content_type)
+        scored = self._azure.score(endpoint, self._azure.secret(endpoint), content)
         if scored.status == 401:
             # The key may have been renewed between the two requests.
-            scored = self._azure.score(endpoint, self._azure.keys(name)[0], content)
+            scored = self._azure.score(endpoint, self._azure.secret(endpoint, fresh=True), content)
         if scored.status == 200:
             try:
                 answer = json.loads(scored.content)
@@ -135,8 +114,15 @@ class ManagedTarget:
                 ) from error
             return answer if isinstance(answer, dict) else {"predictions": answer}
         message = _said(scored.content)
-        if scored.status == 401:
-            raise NotAllowed(f"Endpoint {name!r} refused its own key: {message}", "Try again.")
+        if scored.status in (401, 403):
+            raise NotAllowed(
+                f"Endpoint {name!r} refused the request: {message}", _allowed_mend(endpoint, scored.status)
+            )
+        if scored.status == 408:
+            raise Unavailable(
+                f"Endpoint {name!r} gave no answer in the time that a request may take: {message}",
+                "Send fewer rows, or deploy the model again with a longer --request-timeout.",
+            )
         if scored.status == 404:
             raise Unavailable(
                 f"Endpoint {name!r} has no deployment that takes requests: {message}",
@@ -149,27 +135,23 @@ class ManagedTarget:
             f"See `amlflow endpoint logs {name}`.",
         )
 
-    def logs(self, name: str, follow: bool = False, lines: int = 100) -> Iterator[str]:
-        endpoint, deployments = self._azure.get(name), self._azure.deployments(name)
-        live = _live(endpoint, deployments) or next((item.name for item in deployments), "")
-        if not live:
-            raise NotFound(f"Endpoint {name!r} has no deployment, and so no log.", "Deploy a model to it.")
-        seen = self._azure.logs(name, live, lines)
-        yield from seen
-        while follow:
-            time.sleep(_FOLLOW_S)
-            now = self._azure.logs(name, live, 1000)
-            yield from _newer(seen, now)
-            seen = now or seen
+    def logs(self, name: str, follow: bool = False, lines: int = 100, deployment: str = "") -> Iterator[str]:
+        return following.lines_of(self._azure, name, follow, lines, deployment)
 
     def keys(self, name: str, rotate: bool = False) -> Sequence[str]:
-        _check_keys(self._azure.get(name))
+        endpoint = self._get(name)
+        if endpoint.auth.lower() not in ("key", ""):
+            raise NotSupported(
+                f"Endpoint {name!r} has no keys: tokens of Microsoft Entra open it.",
+                "`amlflow endpoint invoke` sends one; others get it with `az account get-access-token --resource "
+                f"{self._service.http.credential.cloud.ml_scope.removesuffix('/.default')}`.",
+            )
         if rotate:
             self._azure.renew_key(name)
         return self._azure.keys(name)
 
     def set_traffic(self, name: str, traffic: Mapping[str, int]) -> Endpoint:
-        endpoint, deployments = self._azure.get(name), self._azure.deployments(name)
+        endpoint, deployments = self._get(name), self._azure.deployments(name)
         for deployment in traffic:
             if named(deployments, deployment) is None:
                 raise NotFound(
@@ -183,13 +165,15 @@ class ManagedTarget:
                 f"The shares must be 100 % together, and are {sum(traffic.values())} %.",
                 f"Write for example `amlflow endpoint traffic {name} blue=90 green=10`.",
             )
-        before, after = _live(endpoint, deployments), max(traffic, key=lambda item: traffic[item])
-        tags = {PREVIOUS: before} if before and before != after else {}
+        before, after = situation.live_of(endpoint, deployments), max(traffic, key=lambda item: traffic[item])
+        tags: dict[str, str | None] = {UNFINISHED: None}
+        if before and before != after:
+            tags[PREVIOUS] = before
         return self._shown(self._azure.set_traffic(endpoint, traffic, tags), deployments)
 
     def rollback(self, name: str) -> Endpoint:
-        endpoint, deployments = self._azure.get(name), self._azure.deployments(name)
-        live = _live(endpoint, deployments)
+        endpoint, deployments = self._get(name), self._azure.deployments(name)
+        live = situation.live_of(endpoint, deployments)
         others = [item.name for item in deployments if item.name != live and item.state.lower() == "succeeded"]
         noted = endpoint.tags.get(PREVIOUS, "")
         before = noted if noted in others else others[0] if len(others) == 1 else ""
@@ -204,11 +188,98 @@ class ManagedTarget:
         raise NotSupported(f"What endpoint {name!r} is asked is not collected.", "Name data with --data FILE.")
 
     def delete(self, name: str) -> None:
+        self._get(name)
+        for deployment in self._azure.deployments(name):
+            self._azure.unscale(name, deployment)
         self._azure.delete(name)
 
-    def _create(self, name: str, say: Callable[[str], None]) -> OnlineEndpoint:
+    def _check(self, model: ModelToDeploy, options: DeployOptions) -> None:
+        """Raises `UsageError` for what cannot be asked for."""
+        online_options.check(model, options)
+        if options.online.request_timeout_s > 180:
+            raise UsageError(
+                "A managed endpoint lets a request take 180 s at most.", "Give a shorter --request-timeout."
+            )
+
+    def _owns(self, endpoint: OnlineEndpoint) -> bool:
+        return not endpoint.compute
+
+    def _why_own(self, model: ModelToDeploy, options: DeployOptions) -> str:
+        """Why the deployment needs a scoring script of its own; empty for Azure's own scorer."""
+        if options.online.scoring == "own":
+            return "asked for by --scoring own"
+        return scoring.why_own(model) if options.online.scoring == "auto" else ""
+
+    def _wanted(self, model: ModelToDeploy, options: DeployOptions, own: OwnScoring | None) -> OnlineDeployment:
+        online = options.online
+        scaled = Autoscale.parse(online.autoscale) if online.autoscale else None
+        return OnlineDeployment(
+            "",
+            "",
+            model.registered,
+            online.instance_type or DEFAULT_SIZE,
+            scaled.least if scaled else online.instance_count,
+            dict(options.variables),
+            code=own.code if own else "",
+            environment=own.environment if own else "",
+            timeout_s=online.request_timeout_s or DEFAULT_TIMEOUT_S,
+            egress=online.egress,
+            collect=options.collect.rate if options.collect else 0.0,
+            autoscale=scaled,
+        )
+
+    def _new_endpoint(self, options: DeployOptions) -> EndpointSpec:
+        return EndpointSpec(options.name, options.online.auth_mode == "aad", options.online.private)
+
+    def _check_endpoint(self, endpoint: OnlineEndpoint, options: DeployOptions) -> None:
+        """Raises `UsageError` where the endpoint that is there is another than the one asked for."""
+        online_options.check_same(endpoint, self._new_endpoint(options), options.online.auth_mode)
+
+    def _check_room(self, now: Situation, options: DeployOptions) -> None:
+        if now.there:
+            return
+        wanted, replaced = now.wanted, named(now.deployments, now.wanted.name)
+        held = (replaced.instance_type, replaced.instance_count) if replaced else ("", 0)
+        count = wanted.autoscale.most if wanted.autoscale else wanted.instance_count
+        quota.check(quota.sizes(self._service), wanted.instance_type, count, *held)
+
+    def _machines(self, wanted: OnlineDeployment) -> str:
+        count = str(wanted.autoscale) if wanted.autoscale else str(wanted.instance_count)
+        return f"{count} × {wanted.instance_type}"
+
+    def _plan_steps(
+        self, now: Situation, own: OwnScoring | None, why: str, options: DeployOptions
+    ) -> Sequence[PlanStep]:
+        wanted, spec = now.wanted, self._new_endpoint(options)
+        opened = f"{'with tokens of Entra' if spec.by_token else 'with keys'}{', private' if spec.private else ''}"
+        there = now.endpoint is not None
+        found = [PlanStep("keep" if there else "create", f"endpoint {options.name}", "" if there else opened)]
+        if own is not None:
+            found.append(PlanStep("keep" if own.has_code else "create", "scoring script", f"amlflow's own, as {why}"))
+            built = "" if own.has_environment else "its image is built: some minutes"
+            found.append(PlanStep("keep" if own.has_environment else "create", "environment", built))
+        before = named(now.deployments, wanted.name)
+        machines = f"{wanted.model} on {self._machines(wanted)}"
+        if now.there:
+            found.append(PlanStep("keep", f"deployment {wanted.name}", machines))
+        else:
+            found.append(PlanStep("change" if before else "create", f"deployment {wanted.name}", f"{machines}, at 0 %"))
+        return [*found, *online_options.traffic_steps(now, options)]
+
+    def _endpoint(self, now: Situation, options: DeployOptions, say: Callable[[str], None]) -> OnlineEndpoint:
+        endpoint = now.endpoint
+        if endpoint is not None and endpoint.state.lower() == "deleting":
+            say(f"Waiting until the endpoint {options.name} of before is gone…")
+            self._azure.wait_gone(options.name)
+            endpoint = None
+        if endpoint is not None and endpoint.state.lower() in ("creating", "updating"):
+            say(f"Waiting for the endpoint {options.name}, which is {endpoint.state.lower()}…")
+            return self._azure.wait_settled(options.name)
+        if endpoint is not None and not (now.new and endpoint.state.lower() == "failed"):
+            return endpoint
+        say(f"Making the endpoint {options.name}…")
         try:
-            return self._azure.create(name, lambda state: None)
+            return self._azure.create(self._new_endpoint(options))
         except AmlflowError as error:
             if "already" in error.message.lower() or "taken" in error.message.lower():
                 raise UsageError(
@@ -216,46 +287,22 @@ class ManagedTarget:
                 ) from error
             raise
 
-    def _situation(self, model: ModelToDeploy, options: DeployOptions) -> Situation:
-        wanted = OnlineDeployment(
-            COLOURS[0],
-            "",
-            model.registered,
-            options.online.instance_type or DEFAULT_SIZE,
-            options.online.instance_count,
-            dict(options.variables),
-        )
-        try:
-            endpoint = self._azure.get(options.name)
-        except NotFound as error:
-            if error.mend:
-                raise
-            return Situation(None, (), wanted, False, "")
-        _check_keys(endpoint)
-        deployments = self._azure.deployments(options.name)
-        live = _live(endpoint, deployments)
-        same = [
-            item for item in deployments if _same(item, wanted) and item.state.lower() not in ("failed", "canceled")
-        ]
-        # The one that has most of the traffic already, so that a deploy that was cut goes on.
-        same.sort(key=lambda item: -endpoint.traffic.get(item.name, 0))
-        if same:
-            others = [item for item in endpoint.traffic if item != same[0].name]
-            before = max(others, key=lambda item: endpoint.traffic[item], default="")
-            there = same[0].state.lower() in ("succeeded", "creating", "updating")
-            return Situation(endpoint, deployments, same[0], there, before)
-        name = next(colour for colour in COLOURS if colour != live)
-        return Situation(endpoint, deployments, _renamed(wanted, name), False, live)
+    def _get(self, name: str) -> OnlineEndpoint:
+        """Raises `NotFound` for one of the other kind as well."""
+        endpoint = self._azure.get(name)
+        if not self._owns(endpoint):
+            raise NotFound(f"The endpoint {name!r} is none of the target {self.name}.")
+        return endpoint
 
     def _shown(self, endpoint: OnlineEndpoint, deployments: Sequence[OnlineDeployment]) -> Endpoint:
-        live = named(deployments, _live(endpoint, deployments)) or next(iter(deployments), None)
+        live = named(deployments, situation.live_of(endpoint, deployments)) or next(iter(deployments), None)
         state = _STATES.get(endpoint.state.lower(), "running")
         if state == "running":
             state = "stopped" if live is None else _STATES.get(live.state.lower(), "running")
         address = urlsplit(endpoint.scoring_url)
         return Endpoint(
             endpoint.name,
-            "managed",
+            self.name,
             state,
             live.model if live else "",
             "",
@@ -269,87 +316,12 @@ class ManagedTarget:
         )
 
 
-def _check(model: ModelToDeploy, options: DeployOptions) -> None:
-    if not _NAME.fullmatch(options.name):
-        raise UsageError(
-            f"{options.name!r} cannot name a managed endpoint: 3 to 32 letters, digits and '-', beginning with a letter and not "
-            "ending with '-'.",
-            "Choose one with --name.",
-        )
-    if not model.registered:
-        raise UsageError(
-            f"The managed target takes registered models, and {model.label} is none.",
-            f"Register it first: `amlflow register {model.label} --name NAME`, then deploy NAME:VERSION.",
-        )
-    steps = builtins.list(options.online.canary)
-    if not steps or steps != sorted(set(steps)) or steps[0] < 1 or steps[-1] != 100:
-        raise UsageError(
-            f"--canary {','.join(map(str, steps))} is no way to 100 %.", "Write rising shares, such as 10,50,100."
-        )
-
-
-def _check_keys(endpoint: OnlineEndpoint) -> None:
-    if endpoint.auth.lower() not in ("key", ""):
-        raise NotSupported(
-            f"Endpoint {endpoint.name!r} is opened by {endpoint.auth}, and amlflow knows endpoints with keys.",
-            "Use azure-ai-ml for it, or deploy under another --name.",
-        )
-
-
-def _steps(options: DeployOptions, live: str, wanted: str) -> Sequence[int]:
-    return options.online.canary if live and live != wanted else (100,)
-
-
-def _split(live: str, new: str, share: int) -> dict[str, int]:
-    return {new: share, **({live: 100 - share} if live and live != new and share < 100 else {})}
-
-
-def _written(traffic: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {share} %" for name, share in traffic.items())
-
-
-def _live(endpoint: OnlineEndpoint, deployments: Sequence[OnlineDeployment]) -> str:
-    """The deployment that takes most requests; empty for none."""
-    known = {item.name for item in deployments}
-    shares = {name: share for name, share in endpoint.traffic.items() if name in known}
-    return max(shares, key=lambda name: shares[name], default="")
-
-
-def _same(one: OnlineDeployment, other: OnlineDeployment) -> bool:
-    return (
-        one.model.lower() == other.model.lower()
-        and one.instance_type.lower() == other.instance_type.lower()
-        and one.instance_count == other.instance_count
-        and dict(one.variables) == dict(other.variables)
-    )
-
-
-def _renamed(deployment: OnlineDeployment, name: str) -> OnlineDeployment:
-    return OnlineDeployment(
-        name, "", deployment.model, deployment.instance_type, deployment.instance_count, deployment.variables
-    )
-
-
-def _warnings(model: ModelToDeploy) -> list[str]:
-    for file in ("conda.yaml", "requirements.txt"):
-        place = model.folder / file
-        if place.is_file():
-            if _MONITORING in place.read_text(encoding="utf-8", errors="replace").replace("_", "-").lower():
-                return []
-            return [
-                f"The {file} of {model.label} lacks {_MONITORING}, which Azure's scoring script for MLflow models imports: the "
-                "deployment may end with a liveness 502. Log the model with it among `extra_pip_requirements`."
-            ]
-    return []
-
-
-def _newer(seen: Sequence[str], now: Sequence[str]) -> Sequence[str]:
-    """The lines of `now` after the last of `seen`; all of them where that is not among them any more."""
-    tail = builtins.list(seen[-20:])
-    for end in range(len(now), len(tail) - 1, -1):
-        if builtins.list(now[end - len(tail) : end]) == tail:
-            return now[end:]
-    return now
+def _allowed_mend(endpoint: OnlineEndpoint, status: int) -> str:
+    if endpoint.private and status == 403:
+        return "The endpoint is private: ask it from within its network."
+    if endpoint.by_token:
+        return "Ask for the role «AzureML Data Scientist» on the workspace, or sign in as somebody else (--auth)."
+    return "Try again."
 
 
 def _said(content: bytes) -> str:

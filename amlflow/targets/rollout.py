@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import statistics
 import threading
 import time
@@ -12,20 +13,17 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from amlflow.errors import AmlflowError, NotFound, UsageError
-from amlflow.targets import answers, payloads
-from amlflow.workspaces.azure.endpoints import (
-    AzureEndpoints,
-    OnlineDeployment,
-    OnlineEndpoint,
-    Scored,
-    gone,
-    named,
-)
+from amlflow.errors import AmlflowError, NotAllowed, NotFound, UsageError
+from amlflow.targets import answers, following, payloads
+from amlflow.workspaces.azure.endpoints import UNFINISHED, AzureEndpoints, OnlineEndpoint, Scored, gone, named
+from amlflow.workspaces.azure.online_deployments import OnlineDeployment
 
 # The tag of an endpoint with the deployment that had its traffic before.
 PREVIOUS = "amlflow.previous"
 _TAIL_LINES = 12
+_SEARCHED_LINES = 300
+# The last line of a traceback.
+_RAISED = re.compile(r"[A-Za-z_][\w.]*(?:Error|Exception)(?::|$)")
 _HEARTBEAT_S = 10.0
 _PROBES = 3
 _PROBE_PAUSE_S = 1.0
@@ -36,7 +34,8 @@ _ASKED_AGAIN = (401, 429, 503)
 
 
 class Rollout:
-    """`live` is the deployment that answers now, empty for none; `new` says that the endpoint was made for this."""
+    """`live` is the deployment that answers now, empty for none; `new` says that the endpoint was made for this, by this deploy
+    or by one before that was cut."""
 
     def __init__(
         self,
@@ -48,10 +47,11 @@ class Rollout:
         say: Callable[[str], None],
     ) -> None:
         self._azure, self._endpoint, self._wanted, self._live, self._say = azure, endpoint, wanted, live, say
-        self._new, self._key = new, ""
+        self._new, self._secret = new, ""
         self._made = False
         # A deploy before this one may have been cut on the way.
         self._moved = 0 < endpoint.traffic.get(wanted.name, 0) < 100
+        self._mirrored = bool(((endpoint.record.get("properties") or {}).get("mirrorTraffic") or {}).get(wanted.name))
 
     def bring_up(self, deployments: Sequence[OnlineDeployment], wait: bool) -> bool:
         """Have the deployment, at no traffic. False where it is only begun. Raises `AmlflowError` with the end of its log when it
@@ -60,25 +60,56 @@ class Rollout:
         state = before.state.lower() if before and before.model == self._wanted.model else ""
         if state == "succeeded" and self._wanted.state:
             self._say(f"{name} has {self._wanted.model} already.")
+            self._made = self._left_over()
+            self._azure.scale(self._endpoint.name, self._wanted)
             return True
         self._made = True
         with self._taking_back():
             if self._wanted.state and state in ("creating", "updating"):
                 self._say(f"{name} is being made; waiting for it…")
-                return self._settled() if wait else False
-            if before is not None and (
-                before.state.lower() in ("failed", "canceled", "deleting")
-                or before.instance_type != self._wanted.instance_type
-            ):
+                if wait:
+                    self._settle()
+                    self._azure.scale(self._endpoint.name, self._wanted)
+                return wait
+            if before is not None and self._in_the_way(before):
                 self._say(f"Deleting {name}, which is {before.state.lower()} with {before.model}…")
-                gone(lambda: self._azure.delete_deployment(self._endpoint.name, name))
+                if self._mirrored:
+                    self._mirror_to({})
+                gone(lambda: self._azure.delete_deployment(self._endpoint.name, before))
             self._say(f"Making {name} with {self._wanted.model}; Azure takes minutes for it…")
             finish = self._azure.begin_deployment(self._endpoint.name, self._wanted)
             if not wait:
                 return False
             with self._heartbeat():
                 finish(lambda state: self._say(f"{name}: {state}"))
+            self._azure.scale(self._endpoint.name, self._wanted)
         return True
+
+    def mirror(self, share: int, watch_s: float) -> None:
+        """Send the new deployment a share in percent of the requests beside the live one for a while, and compare what the logs
+        of both say of them. Raises `AmlflowError` where it fails more of them."""
+        name, live = self._wanted.name, self._live
+        if not live or live == name or self._endpoint.traffic.get(name, 0):
+            self._say(f"Nothing is mirrored to {name}: no other deployment has all the traffic.")
+            return
+        with self._taking_back():
+            before = {one: self._log(one) for one in (name, live)}
+            self._say(f"Mirroring {share} % of the requests of {live} to {name} for {watch_s:g} s…")
+            self._mirror_to({name: share})
+            time.sleep(watch_s)
+            asked = {one: following.requests_in(following.newer(before[one], self._log(one))) for one in (name, live)}
+            self._mirror_to({})
+            new, old = asked[name], asked[live]
+            if not new.count:
+                self._say("No request came to be mirrored.")
+                return
+            told = (
+                f"{name} failed {new.failed} of {new.count} mirrored requests, {live} {old.failed} of its {old.count}"
+            )
+            if new.failing > old.failing:
+                raise AmlflowError(f"{told}.")
+            times = " and ".join(f"{of.median_ms:.0f} ms" for of in (new, old) if of.median_ms is not None)
+            self._say(f"{told}{f'; half of them took less than {times}' if times else ''}.")
 
     def check(self, example: bytes | None, golden: Path | None) -> None:
         """Ask the new deployment, past the traffic. Raises `AmlflowError` where it does not answer as it should."""
@@ -107,8 +138,11 @@ class Rollout:
                 traffic = {name: step, **({} if last or not self._live else {self._live: 100 - step})}
                 self._say(f"Traffic: {', '.join(f'{key} {value} %' for key, value in traffic.items())}")
                 self._moved = True
-                tags = {PREVIOUS: self._live} if last and self._live else {}
-                self._azure.set_traffic(self._endpoint, traffic, tags)
+                # In one request with the last step, so that a deploy is either done or goes on where it is cut.
+                tags: dict[str, str | None] = {UNFINISHED: None} if last else {}
+                if last and self._live:
+                    tags[PREVIOUS] = self._live
+                self._azure.set_traffic(self._endpoint, traffic, tags, mirror={})
                 if body is not None:
                     self._watch(body, 0.0 if last else watch_s)
 
@@ -129,13 +163,14 @@ class Rollout:
         try:
             if self._deleted():
                 return f"{shown}The endpoint {endpoint.name} was deleted meanwhile."
-            if self._moved and not self._new:
-                self._azure.set_traffic(endpoint, self._before(), {})
+            if (self._moved or self._mirrored) and not self._new:
+                self._azure.set_traffic(endpoint, self._before(), {}, mirror={})
             if self._new:
+                self._azure.unscale(endpoint.name, self._wanted)
                 gone(lambda: self._azure.delete(endpoint.name))
                 return f"{shown}The endpoint {endpoint.name} is deleted again."
             if self._made:
-                gone(lambda: self._azure.delete_deployment(endpoint.name, name))
+                gone(lambda: self._azure.delete_deployment(endpoint.name, self._wanted))
         except AmlflowError as error:
             return f"{shown}Taking it back failed as well: {error.message}"
         undone = f"{name} is deleted again" if self._made else f"{name} stays without traffic"
@@ -157,19 +192,41 @@ class Rollout:
             return {self._live: 100} if self._live else {}
         return dict(self._endpoint.traffic)
 
+    def _left_over(self) -> bool:
+        """Whether the deployment is there because a deploy was cut: it has never had traffic, and none is to go back to it."""
+        name, endpoint = self._wanted.name, self._endpoint
+        return self._wanted.ours and not endpoint.traffic.get(name) and endpoint.tags.get(PREVIOUS) != name
+
+    def _in_the_way(self, before: OnlineDeployment) -> bool:
+        """Whether the deployment must go first: it failed, or differs in what the service lets nobody change."""
+        wanted = self._wanted
+        failed = before.state.lower() in ("failed", "canceled", "deleting")
+        return failed or (before.instance_type, before.code) != (wanted.instance_type, wanted.code)
+
+    def _mirror_to(self, shares: dict[str, int]) -> None:
+        self._azure.set_traffic(self._endpoint, self._endpoint.traffic, {}, mirror=shares)
+        self._mirrored = bool(shares)
+
+    def _log(self, deployment: str) -> list[str]:
+        return self._azure.logs(self._endpoint.name, deployment, following.MOST_LINES)
+
     def _tail(self) -> str:
+        """The end of the log; where the last error of a program stands before it, the lines up to that."""
         try:
-            return "\n".join(self._azure.logs(self._endpoint.name, self._wanted.name, _TAIL_LINES)[-_TAIL_LINES:])
+            lines = self._azure.logs(self._endpoint.name, self._wanted.name, _SEARCHED_LINES)
         except AmlflowError:
             return ""
+        last = max((number for number, line in enumerate(lines, 1) if _RAISED.match(line)), default=0)
+        end = last if 0 < last <= len(lines) - _TAIL_LINES else len(lines)
+        return "\n".join(lines[max(0, end - _TAIL_LINES) : end])
 
-    def _settled(self) -> bool:
+    def _settle(self) -> None:
         deadline, wait_s = time.monotonic() + _SETTLE_S, _FIRST_POLL_S
         with self._heartbeat():
             while time.monotonic() < deadline:
                 now = self._azure.deployment(self._endpoint.name, self._wanted.name)
                 if now.state.lower() == "succeeded":
-                    return True
+                    return
                 if now.state.lower() in ("failed", "canceled"):
                     raise AmlflowError(f"The deployment {now.name!r} of {self._endpoint.name!r} {now.state.lower()}.")
                 time.sleep(wait_s)
@@ -232,11 +289,16 @@ class Rollout:
         self._say(f"{said}.")
 
     def _asked(self, deployment: str, body: bytes) -> Scored:
-        self._key = self._key or self._azure.keys(self._endpoint.name)[0]
-        scored = self._azure.score(self._endpoint, self._key, body, deployment)
+        self._secret = self._secret or self._azure.secret(self._endpoint)
+        scored = self._azure.score(self._endpoint, self._secret, body, deployment)
         if scored.status in _ASKED_AGAIN:
-            self._key = self._azure.keys(self._endpoint.name)[0]
-            scored = self._azure.score(self._endpoint, self._key, body, deployment)
+            self._secret = self._azure.secret(self._endpoint, fresh=True)
+            scored = self._azure.score(self._endpoint, self._secret, body, deployment)
+        if scored.status == 403 and self._endpoint.private:
+            raise NotAllowed(
+                f"The endpoint {self._endpoint.name} is private, and cannot be asked from here.",
+                "Deploy from a machine within its network.",
+            )
         return scored
 
 

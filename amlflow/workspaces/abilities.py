@@ -25,7 +25,8 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """Where jobs run. `nodes` are those up now; `idle_s` is the time after which an idle one is let go."""
+    """Where jobs run. `nodes` are those up now; `idle_s` is the time after which an idle one is let go; `instance_types` are what
+    a Kubernetes cluster gives to choose from."""
 
     name: str
     kind: ComputeKind
@@ -38,6 +39,7 @@ class Compute:
     idle_s: int | None = None
     location: str = ""
     problem: str = ""
+    instance_types: Sequence[str] = ()
 
     @property
     def takes_jobs(self) -> bool:
@@ -64,6 +66,10 @@ class Computes(Protocol):
 
     def create(self, spec: ComputeSpec, report: Callable[[str], None]) -> Compute:
         """Make it, or change the one of that name, and wait until it is there."""
+        ...
+
+    def attach(self, name: str, cluster: str, namespace: str, report: Callable[[str], None]) -> Compute:
+        """Make a Kubernetes cluster, which is there, a compute of the workspace; `cluster` is its ARM id."""
         ...
 
     def start(self, name: str, report: Callable[[str], None]) -> Compute: ...

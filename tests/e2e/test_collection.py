@@ -28,7 +28,7 @@ def test_a_local_endpoint_collects(amlflow: Any, deployable: Path) -> None:
     misspelt = amlflow("deploy", model, *COLLECT, "--collect-drop", "agge")
     assert misspelt.code == 2
     assert "Did you mean 'age'" in misspelt.err
-    assert amlflow("deploy", model, "--target", "local", "--collect-rate", "0.5").code == 2
+    assert amlflow("deploy", model, "--target", "local", "--sampling", "50").code == 2
     assert "collection" in amlflow.ok("deploy", model, *COLLECT, "--dry-run").out
 
     amlflow.ok("deploy", model, *COLLECT, "--collect-drop", "sex", "--collect-hash", "bmi")

@@ -5,61 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from deployable import ROW, sample
 from emulated import Running
-
-
-@pytest.fixture
-def wine(azure: Running, amlflow: Any, deployable: Path) -> str:
-    """A model of the workspace with three versions, which say 1, say 2 and cannot be loaded."""
-    name = f"wine-{uuid.uuid4().hex[:6]}"
-    for version, folder in enumerate(("one", "two", "broken"), 1):
-        put(azure, name, deployable / folder, version)
-    return name
-
-
-@pytest.fixture
-def endpoint(azure: Running) -> Iterator[str]:
-    name = f"ep-{uuid.uuid4().hex[:8]}"
-    yield name
-    azure.request("DELETE", f"{azure.workspace_path}/onlineEndpoints/{name}", api_version="2022-02-01-preview")
-
-
-def put(azure: Running, name: str, folder: Path, version: int) -> None:
-    """Register a folder as the SDK does: its files in the workspace's datastore, a model version that names them."""
-    from azure.storage.blob import ContainerClient
-
-    store = f"{azure.workspace_path}/datastores/workspaceblobstore"
-    container = azure.request("GET", store, api_version="2024-10-01-preview").json()["properties"]["containerName"]
-    client = ContainerClient(
-        f"https://127.0.0.1:{azure.settings['storage_port']}/emulatorstorage",
-        container,
-        credential={"account_name": "emulatorstorage", "account_key": azure.settings["storage_key"]},
-        connection_verify=azure.env["SSL_CERT_FILE"],
-    )
-    if not client.exists():
-        client.create_container()
-    path = f"LocalUpload/{name}-{version}"
-    for file in folder.iterdir():
-        client.upload_blob(f"{path}/{file.name}", file.read_bytes())
-    uri = f"azureml:/{azure.workspace_path}/datastores/workspaceblobstore/paths/{path}"
-    body = {"properties": {"modelUri": uri, "modelType": "mlflow_model"}}
-    place = f"{azure.workspace_path}/models/{name}/versions/{version}"
-    made = azure.request("PUT", place, body, api_version="2023-08-01-preview")
-    assert made.status_code == 201, made.text
 
 
 def test_blue_and_green(amlflow: Any, wine: str, endpoint: str, work: Path) -> None:
     plan = amlflow.ok("deploy", f"{wine}:1", "-t", "managed", "--name", endpoint, "--dry-run", "-o", "json")
     steps = {(step["action"], step["what"]) for step in plan.json["steps"]}
-    assert {("create", f"endpoint {endpoint}"), ("create", "deployment blue"), ("change", "traffic")} == steps
-    assert "azureml-ai-monitoring" in plan.err
+    made = {("create", f"endpoint {endpoint}"), ("create", "deployment blue"), ("change", "traffic")}
+    assert made == {step for step in steps if step[1] not in ("scoring script", "environment")}
+    assert {step[1] for step in steps} > {"scoring script", "environment"}
     assert amlflow("endpoint", "show", endpoint).code == 3
 
     first = amlflow.ok("deploy", f"{wine}:1", "-t", "managed", "--name", endpoint, "--env", "MODE=one", "-o", "json")
@@ -88,7 +46,7 @@ def test_blue_and_green(amlflow: Any, wine: str, endpoint: str, work: Path) -> N
     assert amlflow("endpoint", "traffic", endpoint, "blue=40", "green=40").code == 2
     key = amlflow.ok("endpoint", "keys", endpoint, "-q").out
     assert amlflow.ok("endpoint", "keys", endpoint, "--rotate", "-q").out not in ("", key)
-    assert "Waiting for" in amlflow.ok("endpoint", "logs", endpoint).out
+    assert "The model is loaded" in amlflow.ok("endpoint", "logs", endpoint).out
     listed = amlflow.ok("endpoint", "list", "-o", "json").json
     assert [item["target"] for item in listed if item["name"] == endpoint] == ["managed"]
     taken = amlflow("deploy", f"{wine}:1", "-t", "local", "--name", endpoint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 import uuid
 from pathlib import Path
@@ -11,7 +12,17 @@ from typing import Any
 import contract
 import pytest
 import requests
-from azure.ai.ml.entities import ManagedOnlineDeployment, ManagedOnlineEndpoint
+from azure.ai.ml.entities import (
+    CodeConfiguration,
+    Environment,
+    KubernetesCompute,
+    KubernetesOnlineDeployment,
+    KubernetesOnlineEndpoint,
+    ManagedOnlineDeployment,
+    ManagedOnlineEndpoint,
+    ResourceRequirementsSettings,
+    ResourceSettings,
+)
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 from deployable import ROW, sample
 from emulated import Running
@@ -104,6 +115,85 @@ def test_what_fails_says_why(ml_client: Any, emulator: Running, registered: str)
     while emulator.request("GET", place, api_version="2022-02-01-preview").status_code != 404:
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+SCRIPT = """
+import json, os
+from pathlib import Path
+
+def init():
+    global model
+    model = next(Path(os.environ["AZUREML_MODEL_DIR"]).glob("*/MLmodel"))
+
+def run(raw_data):
+    content = json.loads(raw_data)
+    if content == "fail":
+        raise ValueError("as asked")
+    return {"got": content, "mode": os.environ["MODE"], "model": model.name}
+"""
+CONDA = f"""
+dependencies:
+- python={sys.version_info.major}.{sys.version_info.minor}
+- pip
+- pip: [azureml-inference-server-http>=1.0]
+"""
+
+
+def scripted(folder: Path) -> dict[str, Any]:
+    """What a deployment with a scoring script of the user's own has beside its model."""
+    (folder / "code").mkdir()
+    (folder / "code" / "ask.py").write_text(SCRIPT)
+    (folder / "conda.yaml").write_text(CONDA)
+    image = "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04:latest"
+    environment = Environment(name=f"scripted-{uuid.uuid4().hex[:6]}", image=image, conda_file=folder / "conda.yaml")
+    code = CodeConfiguration(code=str(folder / "code"), scoring_script="ask.py")
+    return {"code_configuration": code, "environment": environment, "environment_variables": {"MODE": "own"}}
+
+
+def test_a_script_and_a_token(ml_client: Any, emulator: Running, registered: str, tmp_path: Path) -> None:
+    name, endpoints = f"ep-{uuid.uuid4().hex[:8]}", ml_client.online_endpoints
+    made = endpoints.begin_create_or_update(ManagedOnlineEndpoint(name=name, auth_mode="aad_token")).result()
+    assert made.auth_mode == "aad_token"
+    wanted = deployment(name, "blue", f"azureml:{registered}:1", **scripted(tmp_path))
+    ml_client.online_deployments.begin_create_or_update(wanted).result()
+    request = tmp_path / "request.json"
+    request.write_text("[1, 2]")
+    sent = endpoints.invoke(name, deployment_name="blue", request_file=str(request))
+    assert json.loads(sent) == {"got": [1, 2], "mode": "own", "model": "MLmodel"}
+    request.write_text('"fail"')
+    with pytest.raises(HttpResponseError, match="error occurred in scoring script"):
+        endpoints.invoke(name, deployment_name="blue", request_file=str(request))
+    assert "ValueError: as asked" in ml_client.online_deployments.get_logs("blue", name, lines=100)
+    place = f"{emulator.workspace_path}/onlineEndpoints/{name}/listKeys"
+    keys = emulator.request("POST", place, {}, api_version="2022-02-01-preview")
+    assert (keys.status_code, "and so no keys" in keys.json()["error"]["message"]) == (400, True)
+    endpoints.begin_delete(name).result()
+
+
+def test_a_cluster_with_the_sdk(ml_client: Any, registered: str, tmp_path: Path) -> None:
+    name, cluster = f"ep-{uuid.uuid4().hex[:8]}", f"k8s-{uuid.uuid4().hex[:6]}"
+    id = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ContainerService/managedClusters/k"
+    attached = ml_client.compute.begin_create_or_update(KubernetesCompute(name=cluster, resource_id=id)).result()
+    assert (attached.type.lower(), attached.resource_id) == ("kubernetes", id)
+    endpoint = KubernetesOnlineEndpoint(name=name, compute=cluster, auth_mode="key")
+    ml_client.online_endpoints.begin_create_or_update(endpoint).result()
+    assert ml_client.online_endpoints.get(name).compute.endswith(f"/computes/{cluster}")
+    model = f"azureml:{registered}:1"
+    resources = ResourceRequirementsSettings(requests=ResourceSettings(cpu="0.1", memory="0.5Gi"))
+    make = ml_client.online_deployments.begin_create_or_update
+    with pytest.raises(HttpResponseError, match="needs a scoring script"):
+        make(KubernetesOnlineDeployment(name="blue", endpoint_name=name, model=model))
+    made = make(
+        KubernetesOnlineDeployment(
+            name="blue", endpoint_name=name, model=model, resources=resources, **scripted(tmp_path)
+        )
+    ).result()
+    assert made.provisioning_state == "Succeeded"
+    (tmp_path / "request.json").write_text("3")
+    sent = ml_client.online_endpoints.invoke(name, deployment_name="blue", request_file=str(tmp_path / "request.json"))
+    assert json.loads(sent)["got"] == 3
+    ml_client.online_endpoints.begin_delete(name).result()
+    ml_client.compute.begin_delete(cluster, action="Detach").result()
 
 
 def test_all_of_it_is_as_the_contract_says(emulator: Running) -> None:

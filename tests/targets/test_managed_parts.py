@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from amlflow.errors import AmlflowError, NotFound, UsageError
-from amlflow.services.deploy_options import Asked, AskedOnline, options, shares
+from amlflow.services.deploy_options import Asked, AskedOnline, AskedRollout, options, shares
 from amlflow.targets import payloads
 from amlflow.targets.rollout import golden_requests
 from amlflow.workspaces.azure import quota
@@ -68,7 +68,7 @@ def test_golden_requests_say_which_line_is_wrong(tmp_path: Path) -> None:
 
 def test_options_belong_to_their_target(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FROM_HERE", "value")
-    made = options("managed", Asked("n", ["A=1=2", "FROM_HERE"]), AskedOnline(canary="10, 50%,100"))
+    made = options("managed", Asked("n", ["A=1=2", "FROM_HERE"]), AskedOnline(AskedRollout(canary="10, 50%,100")))
     assert (dict(made.variables), made.online.canary) == ({"A": "1=2", "FROM_HERE": "value"}, (10, 50, 100))
     for target, given, wrong in (
         ("managed", {"port": 1}, "--port means nothing"),
@@ -78,7 +78,7 @@ def test_options_belong_to_their_target(monkeypatch: pytest.MonkeyPatch) -> None
             options(target, Asked(**given))  # type: ignore[arg-type]
         assert "secret-value" not in refused.value.paragraph()
     with pytest.raises(UsageError, match="--no-wait means nothing to --target local"):
-        options("local", Asked(), AskedOnline(no_wait=True))
+        options("local", Asked(), AskedOnline(AskedRollout(no_wait=True)))
     assert shares(["blue=90", "green=10"]) == {"blue": 90, "green": 10}
     with pytest.raises(UsageError, match="gives no deployment a share"):
         shares(["blue=190"])

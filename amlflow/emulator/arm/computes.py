@@ -31,6 +31,13 @@ _LOCATIONS = f"/subscriptions/{{subscription}}/providers/{PROVIDER}/locations/{{
 _NAME = {
     "AmlCompute": r"[A-Za-z][A-Za-z0-9-]{0,30}[A-Za-z0-9]",
     "ComputeInstance": r"[A-Za-z][A-Za-z0-9-]{1,22}[A-Za-z0-9]",
+    "Kubernetes": r"[A-Za-z][A-Za-z0-9-]{1,22}[A-Za-z0-9]",
+}
+# What a cluster offers where nobody has defined others, with the name that Azure's extension gives it.
+_CLUSTER_TYPES = {
+    "defaultinstancetype": {
+        "resources": {"requests": {"cpu": "100m", "memory": "2Gi"}, "limits": {"cpu": "2", "memory": "2Gi"}}
+    }
 }
 _DURATION = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?")
 _DEFAULT_IDLE = "PT120S"
@@ -88,7 +95,10 @@ class Computes:
             )
             raise _refusal("BadRequest", text)
         inner = properties.get("properties") or {}
-        self._check(kind, name, inner)
+        if kind == "Kubernetes":
+            inner = _attached(properties, inner)
+        else:
+            self._check(kind, name, inner)
         id = f"{workspace.id}/computes/{name}"
         before = self._arm.store.get(id)
         if before and before.body["computeType"] != kind:
@@ -106,6 +116,8 @@ class Computes:
         }
         if body.get("identity"):
             content["identity"] = body["identity"]
+        if kind == "Kubernetes":
+            content["resourceId"] = properties["resourceId"]
         if kind == "ComputeInstance":
             content["state"], content["last"] = "Running", "Create"
         made, new = self._arm.store.put(id, content, author(request))
@@ -231,7 +243,9 @@ class Computes:
             raise _refusal("ClusterMinNodesExceedCoreQuota", text)
 
     def _define(self, document: Document) -> None:
-        if document.body["computeType"] == "AmlCompute":
+        if document.body["computeType"] == "Kubernetes":
+            self._pools.define(document.id, Limits(0, 0, 0.0))
+        elif document.body["computeType"] == "AmlCompute":
             self._pools.define(document.id, node_limits(document.body["properties"]))
         else:
             on = int(document.body.get("state") == "Running")
@@ -241,17 +255,21 @@ class Computes:
         body = document.body
         ready = time.time() >= body["ready"]
         state = "Deleting" if "gone" in body else "Succeeded" if ready else body["provisioning"]
-        inner = self._cluster(document) if body["computeType"] == "AmlCompute" else self._instance(document, request)
+        kind = body["computeType"]
+        if kind == "Kubernetes":
+            inner = _known(body["properties"])
+        else:
+            inner = self._cluster(document) if kind == "AmlCompute" else self._instance(document, request)
         properties = {
-            "computeType": body["computeType"],
+            "computeType": kind,
             "computeLocation": body["location"],
             "description": body["description"],
             "provisioningState": state,
             "provisioningErrors": None,
             "createdOn": iso(document.created),
             "modifiedOn": iso(document.updated),
-            "resourceId": None,
-            "isAttachedCompute": False,
+            "resourceId": body.get("resourceId"),
+            "isAttachedCompute": "resourceId" in body,
             "disableLocalAuth": True,
             "properties": inner,
         }
@@ -314,6 +332,19 @@ class Computes:
             },
             "lastOperation": operation,
         }
+
+
+def _attached(properties: dict[str, Any], inner: dict[str, Any]) -> dict[str, Any]:
+    """What a Kubernetes cluster shows once it is attached. Raises the service's refusal."""
+    id = str(properties.get("resourceId") or "")
+    if not re.search(r"/(managedClusters|connectedClusters)/[^/]+$", id, re.IGNORECASE):
+        raise _refusal("BadRequest", f"The resourceId '{id}' is none of a Kubernetes cluster.")
+    return {
+        "namespace": "default",
+        "defaultInstanceType": "defaultinstancetype",
+        "instanceTypes": _CLUSTER_TYPES,
+        **inner,
+    }
 
 
 def instance_state(body: dict[str, Any]) -> tuple[str, bool]:

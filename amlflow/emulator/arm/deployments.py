@@ -59,7 +59,7 @@ class OnlineDeployments:
                 for deployment in self._arm.store.children(f"{endpoint.id}/deployments"):
                     if deployment.body["state"] == "Deleting":
                         self._work(self._take_down, deployment)
-                    elif deployment.body["state"] != "Failed" and not self._servers.running(deployment.id):
+                    elif deployment.body["state"] != "Failed" and not self._servers.running(deployment):
                         self._work(self._bring_up, deployment)
 
     def _list(self, request: Request) -> Answer:
@@ -80,7 +80,7 @@ class OnlineDeployments:
                 text = f"The deployment '{name}' is {before.body['state'].lower()}: wait until it has settled."
                 raise service_error(409, text, inner=("Conflict", "OperationInProgress"))
             count = int((body.get("sku") or {}).get("capacity") or 1)
-            wanted = self._checked(request, id, properties, count)
+            wanted = self._checked(request, endpoint, id, properties, count)
             operation = self._arm.begin(id, takes_s=UNKNOWN_S)
             content = {
                 "location": body.get("location") or LOCATION,
@@ -118,22 +118,25 @@ class OnlineDeployments:
         storage = asked.get("containerType") == "StorageInitializer"
         return Answer(content={"content": self._servers.log(found.id, tail, storage)})
 
-    def _checked(self, request: Request, id: str, given: Mapping[str, Any], count: int) -> dict[str, Any]:
+    def _checked(
+        self, request: Request, endpoint: Document, id: str, given: Mapping[str, Any], count: int
+    ) -> dict[str, Any]:
         """The deployment's properties as they are kept. Raises the service's refusals."""
-        if given.get("endpointComputeType") != "Managed":
-            text = f"The emulator has managed deployments, not '{given.get('endpointComputeType')}' ones."
+        cluster = endpoint.body["properties"].get("compute")
+        kind = "Kubernetes" if cluster else "Managed"
+        if given.get("endpointComputeType") != kind:
+            text = f"The deployments of this endpoint are {kind}, not '{given.get('endpointComputeType')}' ones."
             raise _refusal(text, "UnsupportedComputeType")
-        if given.get("codeConfiguration") or given.get("environmentId"):
-            text = "The emulator serves MLflow models, without a scoring script or an environment of their own."
-            raise _refusal(text, "UnsupportedDeployment")
-        size = SIZES.get(str(given.get("instanceType") or "").lower())
-        if size is None:
-            text = f"The instance type '{given.get('instanceType')}' is not supported in the region '{LOCATION}'."
-            raise _refusal(text, "InvalidInstanceType")
         if count < 1:
             raise _refusal("The instance count must be at least 1.", "InvalidInstanceCount")
-        self._quotas.check_deployment(id, size, count)
-        self._servers.check_model(self._arm.workspace(request), str(given.get("model") or ""))
+        workspace = self._arm.workspace(request)
+        size = str(given.get("instanceType") or "")
+        if cluster:
+            self._check_cluster(cluster, size, given)
+        else:
+            size = self._check_size(id, size, count)
+        self._servers.check_model(workspace, str(given.get("model") or ""))
+        self._servers.check_script(workspace, given)
         kept = {key: value for key, value in json.loads(json.dumps(given)).items() if value is not None}
         kept.pop("provisioningState", None)
         return {
@@ -150,8 +153,26 @@ class OnlineDeployments:
             "environmentVariables": {},
             "properties": {},
             **kept,
-            "instanceType": size.name,
+            **({"instanceType": size} if size else {}),
         }
+
+    def _check_size(self, id: str, asked: str, count: int) -> str:
+        size = SIZES.get(asked.lower())
+        if size is None:
+            text = f"The instance type '{asked}' is not supported in the region '{LOCATION}'."
+            raise _refusal(text, "InvalidInstanceType")
+        self._quotas.check_deployment(id, size, count)
+        return size.name
+
+    def _check_cluster(self, cluster: str, asked: str, given: Mapping[str, Any]) -> None:
+        found = self._arm.store.get(cluster)
+        known = (found.body["properties"].get("instanceTypes") or {}) if found else {}
+        if found is None or (asked and known and asked not in known):
+            text = f"The instance type '{asked}' is none of those of the cluster: {', '.join(known) or 'it is gone'}."
+            raise _refusal(text, "InvalidInstanceType")
+        if not given.get("codeConfiguration"):
+            text = "A deployment on a Kubernetes cluster needs a scoring script and an environment."
+            raise _refusal(text, "UnsupportedDeployment")
 
     def _bring_up(self, deployment: Document) -> None:
         error = None

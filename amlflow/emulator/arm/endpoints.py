@@ -29,6 +29,7 @@ NAME = r"[a-zA-Z][a-zA-Z0-9-]{1,30}[a-zA-Z0-9]"
 STATUS = "mfeOperationsStatus"
 ENDPOINTS = f"{WORKSPACE_PATTERN}/onlineEndpoints"
 ENDPOINT = f"{ENDPOINTS}/{{endpoint}}"
+MODES = {"key": "Key", "aadtoken": "AADToken"}
 
 
 class OnlineEndpoints:
@@ -58,10 +59,11 @@ class OnlineEndpoints:
         workspace, name = self._arm.workspace(request), request.values["endpoint"]
         check_name(name, NAME, "Endpoint")
         body, properties = body_properties(request)
-        mode = properties.get("authMode")
-        if str(mode).lower() != "key":
-            text = f"The emulator has endpoints with keys alone, not with the authMode '{mode}'."
+        mode = MODES.get(str(properties.get("authMode")).lower())
+        if mode is None:
+            text = f"The emulator has endpoints with keys or AAD tokens, not with the authMode '{properties.get('authMode')}'."
             raise service_error(400, text, inner=("BadArgument", "UnsupportedAuthMode"))
+        compute = self._compute(workspace, str(properties.get("compute") or ""))
         id = f"{workspace.id}/onlineEndpoints/{name}"
         traffic, mirror = (_shares(properties, key) for key in ("traffic", "mirrorTraffic"))
         with self._arm.store.undisturbed():
@@ -71,6 +73,9 @@ class OnlineEndpoints:
                 raise service_error(409, text, inner=("Conflict", "OperationInProgress"))
             if before is None:
                 self._check_free(workspace, name)
+            elif (before.body["properties"]["authMode"], before.body["properties"].get("compute")) != (mode, compute):
+                text = f"The authMode and the compute of the endpoint '{name}' cannot be changed."
+                raise service_error(400, text, inner=("BadArgument", "ImmutablePropertyChanged"))
             self._check_traffic(id, traffic, mirror)
             keys = before.body["keys"] if before else {**_new_keys(), **_given(properties.get("keys"))}
             content = {
@@ -79,7 +84,8 @@ class OnlineEndpoints:
                 "kind": body.get("kind") or "Managed",
                 "identity": _identity(body.get("identity"), self._arm),
                 "properties": {
-                    "authMode": "Key",
+                    "authMode": mode,
+                    "compute": compute,
                     "description": properties.get("description") or "",
                     "properties": properties.get("properties") or {},
                     "publicNetworkAccess": properties.get("publicNetworkAccess") or "Enabled",
@@ -111,11 +117,11 @@ class OnlineEndpoints:
         return self._arm.accepted(request, operation, kind=STATUS)
 
     def _list_keys(self, request: Request) -> Answer:
-        keys = find_endpoint(self._arm, request).body["keys"]
+        keys = self._with_keys(request).body["keys"]
         return Answer(content={"primaryKey": keys["primary"], "secondaryKey": keys["secondary"]})
 
     def _regenerate_keys(self, request: Request) -> Answer:
-        found, asked = find_endpoint(self._arm, request), request.json()
+        found, asked = self._with_keys(request), request.json()
         which = str(asked.get("keyType", "")).lower()
         if which not in ("primary", "secondary"):
             raise service_error(400, "'keyType' is Primary or Secondary.", inner=("BadArgument", "ArgumentInvalid"))
@@ -129,6 +135,27 @@ class OnlineEndpoints:
         self._arm.store.change(found.id, edit)
         answer = self._arm.accepted(request, self._arm.begin(found.id), kind=STATUS)
         return Answer(202, None, {name: answer.headers[name] for name in ("location", "retry-after")})
+
+    def _with_keys(self, request: Request) -> Document:
+        found = find_endpoint(self._arm, request)
+        if found.body["properties"]["authMode"] != "Key":
+            text = (
+                f"The endpoint '{found.name}' has the authMode {found.body['properties']['authMode']}, and so no keys."
+            )
+            raise service_error(400, text, inner=("BadArgument", "KeyAuthDisabled"))
+        return found
+
+    def _compute(self, workspace: Document, id: str) -> str | None:
+        """The id of the cluster; None for machines that the service manages. Raises the service's refusal."""
+        if not id:
+            return None
+        found = self._arm.store.get(id)
+        if found is None or not found.id.lower().startswith(f"{workspace.id}/computes/".lower()):
+            raise service_error(404, f"The compute '{id}' was not found.", inner=("NotFoundError", "ComputeNotFound"))
+        if found.body["computeType"] != "Kubernetes":
+            text = f"The compute '{found.name}' is of the type {found.body['computeType']}, and an endpoint's is Kubernetes."
+            raise service_error(400, text, inner=("BadArgument", "UnsupportedComputeType"))
+        return found.id
 
     def _check_free(self, workspace: Document, name: str) -> None:
         """The name is part of the scoring address: it is taken once in a region, whatever workspace has it."""

@@ -56,6 +56,11 @@ class Data:
     def workspace(self, id: str) -> Document | None:
         return self._arm.store.get(id)
 
+    def asset(self, workspace: Document, id: str) -> Document | None:
+        """A version of code or of an environment by its id, which begins with the workspace's; None where it is not there."""
+        plain = id.removeprefix("azureml:")
+        return self._arm.store.get(plain) if plain.lower().startswith(f"{workspace.id}/".lower()) else None
+
     def locate(self, workspace: Document, uri: str) -> Blob:
         """The blob behind an address of the workspace. Raises `BadAddress`."""
         if match := _OWN.match(uri):

@@ -21,8 +21,12 @@ from amlflow.targets.base import DeployOptions, Endpoint
 FLAVOR = "python_function"
 KEYS = (
     *("target", "port", "env_manager", "timeout"),
-    *("instance_type", "instance_count", "canary", "canary_wait", "golden", "wait"),
+    *("instance_type", "instance_count", "canary", "canary_wait", "golden", "wait", "mirror", "scoring", "auth_mode"),
+    *("request_timeout", "autoscale", "collect", "sampling", "private", "no_egress", "compute", "cpu", "memory"),
 )
+
+# The least value of a number, where that is not 1.
+_LEAST = {"canary_wait": 0, "sampling": 0.01, "cpu": 0.001, "memory": 0.05}
 
 
 class AmlflowDeployments(BaseDeploymentClient):  # type: ignore[misc]
@@ -124,19 +128,40 @@ def _options(name: str, given: dict[str, str]) -> tuple[str, DeployOptions]:
         _number(given, "port", int),
         given.get("env_manager", ""),
         _number(given, "timeout", float),
+        deploy_options.collecting(_truth(given, "collect"), _number(given, "sampling", float)),
     )
-    wait = given.get("wait", "true").lower()
-    if wait not in ("true", "false"):
-        raise UsageError(f"wait={wait!r} is neither true nor false.")
-    online = deploy_options.AskedOnline(
-        given.get("instance_type", ""),
-        _number(given, "instance_count", int),
+    rollout = deploy_options.AskedRollout(
         given.get("canary", ""),
         _number(given, "canary_wait", float),
         Path(given["golden"]) if "golden" in given else None,
-        wait == "false",
+        not _truth(given, "wait", True),
+        _number(given, "mirror", int),
+    )
+    machines = deploy_options.AskedMachines(
+        given.get("instance_type", ""),
+        _number(given, "instance_count", int),
+        given.get("autoscale", ""),
+        given.get("compute", ""),
+        _number(given, "cpu", float),
+        _number(given, "memory", float),
+    )
+    online = deploy_options.AskedOnline(
+        rollout,
+        machines,
+        given.get("scoring", ""),
+        given.get("auth_mode", ""),
+        _number(given, "request_timeout", int),
+        _truth(given, "private"),
+        _truth(given, "no_egress"),
     )
     return target, deploy_options.options(target, asked, online)
+
+
+def _truth(given: Mapping[str, str], key: str, plain: bool = False) -> bool:
+    value = given.get(key, str(plain)).lower()
+    if value not in ("true", "false"):
+        raise UsageError(f"{key}={value!r} is neither true nor false.")
+    return value == "true"
 
 
 def _number(given: Mapping[str, str], key: str, kind: Any) -> Any:
@@ -146,7 +171,8 @@ def _number(given: Mapping[str, str], key: str, kind: Any) -> Any:
         value = kind(given[key])
     except ValueError:
         raise UsageError(f"{key}={given[key]!r} is no number.") from None
-    if value < 0 or (value < 1 and key != "canary_wait"):
+    least = _LEAST.get(key, 1)
+    if value < least:
         raise UsageError(f"{key}={given[key]!r} is too small.")
     return value
 

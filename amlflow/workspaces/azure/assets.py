@@ -40,9 +40,13 @@ class Assets:
         )
         return str(found["id"]) if found else ""
 
+    def code_id(self, snapshot: Snapshot) -> str:
+        """The id that `send_code` gives these files, unless another name has them by then."""
+        return f"{self._code_path(snapshot)}/versions/1"
+
     def send_code(self, snapshot: Snapshot, progress: Progress) -> str:
         """Upload the files and make a code version of them; its id."""
-        path = f"{self._code_path(snapshot)}/versions/1"
+        path = self.code_id(snapshot)
         pending = self._arm.content(
             self._arm.post(
                 f"{path}/startPendingUpload",
@@ -76,18 +80,26 @@ class Assets:
         """The id of the environment, made if the workspace has none of this content."""
         if wanted.named:
             return self._named_environment(wanted.named)
+        path, there = self.known_environment(wanted)
+        if there:
+            return path
+        report("A new environment: its image is built first, which takes minutes")
         content = {"image": wanted.image, "osType": "Linux", **({"condaFile": wanted.conda} if wanted.conda else {})}
+        what = f"environment {_ENVIRONMENT_NAME}:{path.rpartition('/')[2]}"
+        answer = self._arm.content(self._arm.put(path, ENVIRONMENT_API, what, {"properties": content}))
+        return str(answer.get("id") or path)
+
+    def known_environment(self, wanted: JobEnvironment) -> tuple[str, bool]:
+        """The id of an environment of this content, which is none that the workspace named, and whether it is there."""
         version = hashlib.sha256(f"{wanted.image}\0{wanted.conda}".encode()).hexdigest()[:32]
         path = f"{self._service.path}/environments/{_ENVIRONMENT_NAME}/versions/{version}"
-        what = f"environment {_ENVIRONMENT_NAME}:{version}"
         try:
-            return str(self._arm.get(path, ENVIRONMENT_API, what).get("id") or path)
+            found = self._arm.get(path, ENVIRONMENT_API, f"environment {_ENVIRONMENT_NAME}:{version}")
         except NotFound as error:
             if error.mend:
                 raise
-        report("A new environment: its image is built before the job starts, which takes minutes")
-        answer = self._arm.content(self._arm.put(path, ENVIRONMENT_API, what, {"properties": content}))
-        return str(answer.get("id") or path)
+            return path, False
+        return str(found.get("id") or path), True
 
     def input(self, value: JobInput, progress: Progress) -> JobInput:
         """The same input with a URI in the place of a path of this machine, which is uploaded to a place named by its content."""

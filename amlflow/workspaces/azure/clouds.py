@@ -37,6 +37,12 @@ class Cloud:
     def storage_scope(self) -> str:
         return "https://storage.azure.com/.default"
 
+    @property
+    def ml_scope(self) -> str:
+        """Of a token that opens an online endpoint."""
+        resource = self.studio.replace("//studio.", "//") if self.well_known else "https://ml.azure.com"
+        return f"{resource}/.default"
+
 
 _KNOWN = (
     Cloud(

@@ -20,6 +20,11 @@ _KINDS: Mapping[str, ComputeKind] = {
     "virtualmachine": "machine",
 }
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{1,22}[A-Za-z0-9]")
+_CLUSTER = re.compile(
+    r"/subscriptions/[^/]+/resourceGroups/[^/]+/providers/"
+    r"(?:Microsoft\.ContainerService/managedClusters|Microsoft\.Kubernetes/connectedClusters)/[^/]+",
+    re.IGNORECASE,
+)
 _DEFAULT_IDLE_S = 120
 
 
@@ -40,11 +45,7 @@ class AzureComputes:
         )
 
     def create(self, spec: ComputeSpec, report: Callable[[str], None]) -> Compute:
-        if not _NAME.fullmatch(spec.name):
-            raise UsageError(
-                f"{spec.name!r} cannot name a compute: 3 to 24 letters, digits and '-', beginning with a letter and not "
-                "ending with '-'."
-            )
+        _check_name(spec.name)
         if spec.kind == "cluster" and not 0 <= spec.min_nodes <= max(spec.max_nodes, 1):
             raise UsageError(
                 f"A cluster cannot have from {spec.min_nodes} to {spec.max_nodes} nodes.", "Give --min below --max."
@@ -56,6 +57,29 @@ class AzureComputes:
         self._arm.finished(answer, f"compute {spec.name!r}", report)
         return self.get(spec.name)
 
+    def attach(self, name: str, cluster: str, namespace: str, report: Callable[[str], None]) -> Compute:
+        """Make the Kubernetes cluster with the ARM id `cluster` a compute of the workspace."""
+        _check_name(name)
+        if not _CLUSTER.fullmatch(cluster):
+            raise UsageError(
+                f"{cluster!r} is no id of a Kubernetes cluster.",
+                "It ends with /providers/Microsoft.ContainerService/managedClusters/NAME, or with "
+                "/providers/Microsoft.Kubernetes/connectedClusters/NAME; `az aks show --query id` prints it.",
+            )
+        properties = {
+            "computeType": "Kubernetes",
+            "resourceId": cluster,
+            "properties": {"namespace": namespace},
+        }
+        body = {
+            "location": self._service.description().location,
+            "identity": {"type": "SystemAssigned"},
+            "properties": properties,
+        }
+        answer = self._arm.put(self._path(name), API, f"compute {name!r}", body)
+        self._arm.finished(answer, f"compute {name!r}", report)
+        return self.get(name)
+
     def start(self, name: str, report: Callable[[str], None]) -> Compute:
         return self._turned(name, "start", report)
 
@@ -63,9 +87,10 @@ class AzureComputes:
         return self._turned(name, "stop", report)
 
     def delete(self, name: str, report: Callable[[str], None]) -> None:
-        self.get(name)
+        # A cluster was there before the workspace, and goes on without it.
+        action = "Detach" if self.get(name).kind == "kubernetes" else "Delete"
         what = f"compute {name!r}"
-        answer = self._arm.delete(self._path(name), API, what, underlyingResourceAction="Delete")
+        answer = self._arm.delete(self._path(name), API, what, underlyingResourceAction=action)
         self._arm.finished(answer, what, report)
 
     def _turned(self, name: str, action: str, report: Callable[[str], None]) -> Compute:
@@ -83,6 +108,13 @@ class AzureComputes:
 
     def _path(self, name: str) -> str:
         return f"{self._service.path}/computes/{segment(name)}"
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot name a compute: 3 to 24 letters, digits and '-', beginning with a letter and not ending with '-'."
+        )
 
 
 def _properties(spec: ComputeSpec) -> dict[str, Any]:
@@ -121,7 +153,7 @@ def _compute(item: Mapping[str, Any]) -> Compute:
         str(item.get("name")),
         kind,
         state,
-        str(inner.get("vmSize") or inner.get("instanceTypes") or ""),
+        str(inner.get("vmSize") or ("" if kind != "kubernetes" else inner.get("defaultInstanceType")) or ""),
         "spot" if str(inner.get("vmPriority", "")).lower() == "lowpriority" else "dedicated",
         int(scale.get("minNodeCount") or 0) if cluster else 1,
         int(scale.get("maxNodeCount") or 0) if cluster else 1,
@@ -129,6 +161,7 @@ def _compute(item: Mapping[str, Any]) -> Compute:
         duration_s(scale.get("nodeIdleTimeBeforeScaleDown") or inner.get("idleTimeBeforeShutdown")),
         str(item.get("location") or outer.get("computeLocation") or ""),
         "; ".join(_message(problem) for problem in problems),
+        tuple(inner.get("instanceTypes") or ()) if kind == "kubernetes" else (),
     )
 
 

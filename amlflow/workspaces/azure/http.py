@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -43,6 +43,7 @@ class Http:
         stream: bool = False,
         repeatable: bool = True,
         timeout_s: float = _TIMEOUT_S,
+        retried: Collection[int] = RETRYABLE_STATUS,
     ) -> Any:
         """The service's answer, whatever its status is, but one that says to try later. `scope` is what the token is for: ARM's
         where empty, none at all for None (a URL that carries its own right). `body` is sent as JSON, `data` as it is; a callable
@@ -62,7 +63,7 @@ class Http:
                 self.credential.token(scope, fresh=True)
                 content = data() if callable(data) else data
                 answer = self._once(method, url, scope, params, content, named, stream, remaining_s, timeout_s)
-            if answer.status_code in RETRYABLE_STATUS:
+            if answer.status_code in retried:
                 code, message = fault(answer)
                 answer.close()
                 detail = ": ".join(part for part in (code, message) if part)

@@ -56,6 +56,11 @@ def take(folder: Path, beside: Mapping[str, Path], most_bytes: int) -> Snapshot:
     return Snapshot(tuple(files), size, _digest(files), tuple(left_out))
 
 
+def of_files(files: Sequence[tuple[str, Path]]) -> Snapshot:
+    """Just these files, each under the name given."""
+    return Snapshot(tuple(files), sum(path.stat().st_size for _, path in files), _digest(files))
+
+
 def _walk(
     root: Path, folder: Path, prefix: str, rules: Sequence[Any], left_out: list[str], above: set[Path]
 ) -> Iterator[tuple[str, Path]]:

@@ -37,6 +37,9 @@ class LocalComputes:
     def create(self, spec: ComputeSpec, report: Callable[[str], None]) -> Compute:
         raise self._fixed("gets no other compute")
 
+    def attach(self, name: str, cluster: str, namespace: str, report: Callable[[str], None]) -> Compute:
+        raise self._fixed("gets no other compute")
+
     def start(self, name: str, report: Callable[[str], None]) -> Compute:
         return self.get(name)
 
