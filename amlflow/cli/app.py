@@ -24,6 +24,7 @@ ENTRIES = (
     Entry("job", "List, show, follow and cancel detached runs.", NOUNS, "amlflow.cli.job"),
     Entry("model", "List, show, alias, download and delete registered models.", NOUNS, "amlflow.cli.model"),
     Entry("endpoint", "List, show, call, follow and delete web services.", NOUNS, "amlflow.cli.endpoint"),
+    Entry("monitor", "Whether data drifted, and whether a model still performs.", NOUNS, "amlflow.cli.monitor"),
     Entry("workspace", "Which workspace is used, and why; make and choose others.", NOUNS, "amlflow.cli.workspace"),
     Entry("emulator", "An Azure ML workspace on this machine, for tests and trials.", NOUNS, "amlflow.cli.emulator"),
     Entry("compute", "List, show, create, start, stop and delete computes.", NOUNS, "amlflow.cli.compute"),

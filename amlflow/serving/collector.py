@@ -1,8 +1,9 @@
 """What an endpoint was asked and what it answered, as JSON lines in the layout of Azure ML's data collector.
 
-`FOLDER/model_inputs/YYYY/MM/DD/HH/*.jsonl` and `FOLDER/model_outputs/…`, by the hour in UTC. A line is a CloudEvent (version 1.0)
-for a request: `data` holds its rows as objects, `time` when it came, `correlationid` is the same for inputs and outputs. A request
-only leaves its rows in memory; a thread writes them a moment later, and what goes wrong there costs records, never an answer.
+`FOLDER/model_inputs/YYYY/MM/DD/HH/*.jsonl` and `FOLDER/model_outputs/…`, by the hour in UTC. A line is a CloudEvent (version
+1.0) for a request: `data` holds its rows as objects, `time` when it came, `correlationid` is the same for inputs and
+outputs. A request only leaves its rows in memory; a thread writes them a moment later, and what goes wrong there costs
+records, never an answer.
 """
 
 from __future__ import annotations

@@ -126,9 +126,12 @@ def test_requests_are_told_from_the_log() -> None:
 
 
 def test_options_that_exclude_each_other() -> None:
-    for wrong in AskedOnline(machines=AskedMachines(autoscale="1:2", instance_count=2)):
-        with pytest.raises(UsageError):
-            options("managed", Asked(), wrong)
-    assert options("aks", Asked(), AskedOnline(collect=True, sampling=10.0)).online.collect == pytest.approx(0.1)
+    with pytest.raises(UsageError, match="exclude each other"):
+        options("managed", Asked(), AskedOnline(machines=AskedMachines(autoscale="1:2", instance_count=2)))
+    with pytest.raises(UsageError, match="nothing is"):
+        collecting(False, 10.0)
+    assert options("aks", Asked(collect=collecting(True, 10.0))).collect == Collecting(0.1)
+    with pytest.raises(UsageError, match="--collect-drop means nothing to --target managed"):
+        options("managed", Asked(collect=collecting(True, None, ["age"])))
     with pytest.raises(UsageError, match="--cpu means nothing to --target managed"):
         options("managed", Asked(), AskedOnline(machines=AskedMachines(cpu=1.0)))

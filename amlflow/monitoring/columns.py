@@ -1,0 +1,204 @@
+"""A column's kind, its values as that kind, and what a window of them holds.
+
+A column is numeric, categorical, boolean, a time or text. Times are compared as seconds since 1970, texts by their length in
+characters, booleans as categories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Literal
+
+Kind = Literal["numeric", "categorical", "boolean", "time", "text"]
+KINDS: Sequence[Kind] = ("numeric", "categorical", "boolean", "time", "text")
+Array = Any
+Arrow = Any
+
+# As in Azure ML's monitors, an integer column of which so small a share of the values is distinct holds categories. Azure takes
+# any number of them; a column of ages or amounts with many rows would count as categories too.
+_DISTINCT_SHARE = 0.05
+_MOST_INTEGER_CATEGORIES = 50
+# A text column with so many distinct values, and so large a share of them, holds no categories.
+_TEXT_DISTINCT, _TEXT_SHARE = 50, 0.5
+_NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
+_NOT_FINITE = r"^\s*[-+]?(?i:inf|infinity|nan)\s*$"
+_BOOLEANS = {"true": "true", "false": "false", "1": "true", "0": "false", "yes": "true", "no": "false"}
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """A whole column as one kind, an entry a row. `numbers` (NaN for none) or `codes` into `labels` (-1 for none) hold the
+    values; `nulls` and `errors` say why there is none: nothing there, or something of another kind."""
+
+    kind: Kind
+    nulls: Array
+    errors: Array
+    numbers: Array = None
+    codes: Array = None
+    labels: Sequence[str] = ()
+
+    def sample(self, rows: Array | None = None) -> Sample:
+        """Those of the rows (a mask), or all."""
+        import numpy as np
+
+        nulls, errors = (part if rows is None else part[rows] for part in (self.nulls, self.errors))
+        counted = len(nulls), int(nulls.sum()), int(errors.sum())
+        if self.codes is not None:
+            codes = self.codes if rows is None else self.codes[rows]
+            counts = np.bincount(codes[codes >= 0], minlength=len(self.labels))
+            return Sample(*counted, counts={label: int(n) for label, n in zip(self.labels, counts, strict=True) if n})
+        numbers = self.numbers if rows is None else self.numbers[rows]
+        finite = np.sort(numbers[np.isfinite(numbers)])
+        return Sample(*counted, infinite=int(np.isinf(numbers).sum()), sorted=finite)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What some rows of a column hold: how many rows, nulls, values of another kind and infinities, and either the finite
+    numbers, sorted, or the count of each category."""
+
+    rows: int
+    nulls: int
+    errors: int
+    infinite: int = 0
+    sorted: Array = None
+    counts: Mapping[str, int] | None = None
+
+    @property
+    def size(self) -> int:
+        """How many values there are to compare."""
+        return len(self.sorted) if self.counts is None else sum(self.counts.values())
+
+
+def kind_of(column: Arrow) -> Kind:
+    """What the values of a baseline's column are, by their type, and by how many are distinct."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = column.type
+    if pa.types.is_boolean(kind):
+        return "boolean"
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        return "time"
+    if pa.types.is_integer(kind):
+        distinct = pc.count_distinct(column).as_py()
+        few = distinct <= _MOST_INTEGER_CATEGORIES and distinct < _DISTINCT_SHARE * (len(column) - column.null_count)
+        return "categorical" if few else "numeric"
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return "numeric"
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return _kind_of_text(column)
+    return "categorical"
+
+
+def values(column: Arrow, kind: Kind) -> Values:
+    """The column as that kind, whatever its type: text is parsed, and what does not parse counts as an error."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+    nulls = column.is_null().to_numpy().astype(bool)
+    convert = {"numeric": _numbers, "time": _times, "text": _lengths}.get(kind)
+    if convert is None:
+        codes, labels = _codes(column, kind == "boolean")
+        errors = (codes == -1) & ~nulls
+        return Values(kind, nulls, errors, codes=codes, labels=labels)
+    numbers, valid = convert(column)
+    return Values(
+        kind, nulls, ~valid & ~nulls, numbers=np.where(valid, numbers, np.nan) if not valid.all() else numbers
+    )
+
+
+def _kind_of_text(column: Arrow) -> Kind:
+    import pyarrow.compute as pc
+
+    known = column.drop_null()
+    if not len(known):
+        return "categorical"
+    if pc.all(pc.match_substring_regex(known, f"{_NUMBER}|{_NOT_FINITE}")).as_py():
+        return "numeric"
+    head = known.slice(0, 1000).to_pylist()
+    if all(_epoch_s(value) is not None for value in head):
+        return "time"
+    distinct = pc.count_distinct(known).as_py()
+    return "text" if distinct > _TEXT_DISTINCT and distinct > _TEXT_SHARE * len(known) else "categorical"
+
+
+def _numbers(column: Arrow) -> tuple[Array, Array]:
+    """The values as doubles, and where they are any."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        fits = pc.fill_null(pc.match_substring_regex(column, f"{_NUMBER}|{_NOT_FINITE}"), False)
+        column = pc.utf8_trim_whitespace(pc.if_else(fits, column, pa.scalar(None, column.type)))
+    elif pa.types.is_boolean(column.type) or pa.types.is_temporal(column.type):
+        return np.full(len(column), np.nan), np.zeros(len(column), bool)
+    found = column.cast(pa.float64(), safe=False)
+    valid = found.is_valid().to_numpy().astype(bool)
+    return found.to_numpy(), valid
+
+
+def _times(column: Arrow) -> tuple[Array, Array]:
+    """Seconds since 1970."""
+    import numpy as np
+    import pyarrow as pa
+
+    if pa.types.is_date(column.type) or pa.types.is_timestamp(column.type):
+        whole = column.cast(pa.timestamp("us", tz=getattr(column.type, "tz", None)), safe=False)
+        valid = whole.is_valid().to_numpy().astype(bool)
+        return whole.cast(pa.int64()).fill_null(0).to_numpy() / 1e6, valid
+    if not pa.types.is_string(column.type):
+        return np.full(len(column), np.nan), np.zeros(len(column), bool)
+    encoded = column.combine_chunks().dictionary_encode()
+    known = np.array([_epoch_s(value) for value in encoded.dictionary.to_pylist()] + [np.nan], dtype=float)
+    found = known[encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
+    return found, ~np.isnan(found)
+
+
+def _lengths(column: Arrow) -> tuple[Array, Array]:
+    """Characters; a number's are those of its decimal form."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found = pc.utf8_length(column.cast(pa.string())).cast(pa.float64())
+    return found.to_numpy(), found.is_valid().to_numpy().astype(bool)
+
+
+def _codes(column: Arrow, boolean: bool) -> tuple[Array, Sequence[str]]:
+    """Each value's place among the labels, -1 for none. A whole number is the same category whether it was read as 1, 1.0 or
+    '1'."""
+    import numpy as np
+
+    encoded = column.combine_chunks().dictionary_encode()
+    labels = [_label(value) for value in encoded.dictionary.to_pylist()]
+    if boolean:
+        labels = [_BOOLEANS.get(label.lower(), "") for label in labels]
+    unique = [label for label in dict.fromkeys(labels) if label or not boolean]
+    place = {label: index for index, label in enumerate(unique)}
+    known = np.array([place.get(label, -1) for label in labels] + [-1], dtype=np.int64)
+    return known[encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)], unique
+
+
+def _label(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _epoch_s(value: Any) -> float | None:
+    """Of an ISO 8601 date or time; UTC where it names no zone."""
+    if not isinstance(value, str) or len(value) < 8 or not value[:4].isdigit() or value.isdigit():
+        return None
+    try:
+        found = datetime.fromisoformat(value.strip().replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return (found if found.tzinfo else found.replace(tzinfo=timezone.utc)).timestamp()

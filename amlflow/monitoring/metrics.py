@@ -1,0 +1,162 @@
+"""How far one sample lies from another, under Azure ML's names; each function says its formula and where it stands.
+
+Bins and smoothing are those of Azure ML's own monitoring components (azureml-assets, `model_monitoring`), so that a figure here
+and one of an Azure ML monitor can be held side by side; where they differ, the docstring says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+JENSEN_SHANNON = "jensenShannonDistance"
+POPULATION_STABILITY = "populationStabilityIndex"
+WASSERSTEIN = "normalizedWassersteinDistance"
+KOLMOGOROV_SMIRNOV = "twoSampleKolmogorovSmirnovTest"
+CHI_SQUARED = "pearsonsChiSquaredTest"
+NULL_RATE = "nullValueRate"
+TYPE_ERROR_RATE = "dataTypeErrorRate"
+OUT_OF_BOUNDS_RATE = "outOfBoundsRate"
+
+OF_NUMBERS = (WASSERSTEIN, JENSEN_SHANNON, POPULATION_STABILITY, KOLMOGOROV_SMIRNOV)
+OF_CATEGORIES = (JENSEN_SHANNON, POPULATION_STABILITY, CHI_SQUARED)
+OF_QUALITY = (NULL_RATE, TYPE_ERROR_RATE, OUT_OF_BOUNDS_RATE)
+# Of these a low value, a probability, speaks for drift; of all others a high one.
+TESTS = (KOLMOGOROV_SMIRNOV, CHI_SQUARED)
+ALL = tuple(dict.fromkeys((*OF_NUMBERS, *OF_CATEGORIES, *OF_QUALITY)))
+
+MetricKind = Literal["numbers", "categories", "quality"]
+# A numpy array; numpy is imported by the functions that need it.
+Array = Any
+
+# Azure divides by no standard deviation below this one.
+LEAST_DEVIATION = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class TestResult:
+    """A test's statistic and its p-value: how probable a statistic as large is where nothing has drifted."""
+
+    __test__ = False
+
+    statistic: float
+    p_value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """Two empirical distribution functions over their merged values: `gaps[i]` is by how much the second exceeds the first from
+    value i on, `widths[i]` how far the next value is."""
+
+    gaps: Array
+    widths: Array
+
+
+def bin_count(smaller: int) -> int:
+    """ceil(log2(n) + 1) for the smaller sample's n (Sturges, «The choice of a class interval», JASA 21, 1926)."""
+    return max(1, math.ceil(math.log2(max(1, smaller)) + 1))
+
+
+def bin_edges(baseline: Array, sample: Array) -> Array:
+    """Edges of bins of one width over both sorted samples, as Azure ML makes them; one bin where all values are the same."""
+    import numpy as np
+
+    low, high = min(baseline[0], sample[0]), max(baseline[-1], sample[-1])
+    if low == high:
+        return np.array([low, high])
+    return np.linspace(low, high, bin_count(min(len(baseline), len(sample))) + 1)
+
+
+def counts_between(values: Array, edges: Array) -> Array:
+    """How many of the sorted values lie in each bin [edge, next edge); the last bin has its upper edge too."""
+    import numpy as np
+
+    inner = np.searchsorted(values, edges[1:-1], side="left")
+    return np.diff(np.concatenate(([0], inner, [len(values)])))
+
+
+def jensen_shannon_distance(baseline: Array, counts: Array) -> float:
+    """sqrt((KL(p || m) + KL(q || m)) / 2) with m = (p + q) / 2 and logarithms to base 2: 0 for the same shares, 1 for no bin or
+    category in common (Lin, IEEE Trans. Inf. Theory 37, 1991; its root is a metric: Endres and Schindelin, ibid. 49, 2003)."""
+    import numpy as np
+
+    p, q = baseline / baseline.sum(), counts / counts.sum()
+    m = (p + q) / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        parts = [np.where(share > 0, share * np.log2(share / m), 0.0).sum() for share in (p, q)]
+    return math.sqrt(max(0.0, sum(parts) / 2))
+
+
+def population_stability_index(baseline: Array, counts: Array) -> float:
+    """sum((q - p) ln(q / p)) (Siddiqi, «Credit Risk Scorecards», 2006; it is Jeffreys' divergence of 1946). As in Azure ML each
+    count is taken one higher, without which an empty bin would make it infinite, and divided by the sample's size."""
+    import numpy as np
+
+    p, q = (baseline + 1) / baseline.sum(), (counts + 1) / counts.sum()
+    return float(((q - p) * np.log(q / p)).sum())
+
+
+def distribution_gaps(baseline: Array, sample: Array) -> Gaps:
+    """Both samples sorted, neither empty."""
+    import numpy as np
+
+    both = np.concatenate((baseline, sample))
+    # Two runs that are sorted already are only merged by a stable sort.
+    order = np.argsort(both, kind="stable")
+    merged = both[order]
+    of_baseline = np.cumsum(order < len(baseline))
+    of_sample = np.arange(1, len(both) + 1) - of_baseline
+    return Gaps(of_sample / len(sample) - of_baseline / len(baseline), np.diff(merged, append=merged[-1]))
+
+
+def normalized_wasserstein_distance(gaps: Gaps, baseline_deviation: float) -> float:
+    """The integral of |F - G| over the values (the first Wasserstein distance in one dimension: Vallender, Theory Probab.
+    Appl. 18, 1974), divided by the baseline's sample standard deviation, of at least 0.001."""
+    import numpy as np
+
+    return float((np.abs(gaps.gaps) * gaps.widths).sum() / max(baseline_deviation, LEAST_DEVIATION))
+
+
+def kolmogorov_smirnov(gaps: Gaps, baseline_size: int, sample_size: int) -> TestResult:
+    """D = max |F - G|. The p-value is Kolmogorov's limit distribution at (sqrt(n) + 0.12 + 0.11 / sqrt(n)) D with n the harmonic
+    size ab / (a + b) (Stephens, JRSS B 32, 1970). With many equal values it is too high rather than too low.
+
+    Azure ML refuses samples of 10,000 rows and more; these may have any size."""
+    import numpy as np
+    from scipy.special import kolmogorov
+
+    # Among equal values only the last has counted all of them.
+    counted = gaps.gaps[gaps.widths > 0]
+    statistic = float(np.abs(counted).max()) if len(counted) else 0.0
+    root = math.sqrt(baseline_size * sample_size / (baseline_size + sample_size))
+    return TestResult(statistic, float(kolmogorov((root + 0.12 + 0.11 / root) * statistic)))
+
+
+def pearson_chi_squared(baseline: Array, counts: Array) -> TestResult:
+    """sum((observed - expected)² / expected) over the table of two samples by categories, with k - 1 degrees of freedom (Pearson,
+    Phil. Mag. 50, 1900), without Yates's correction.
+
+    Azure ML takes the baseline's shares for the truth, so that any new category alone makes p zero; here the baseline is a sample
+    too, and the two agree where it is much the larger."""
+    import numpy as np
+    from scipy.special import chdtrc
+
+    table = np.array([baseline, counts], dtype=float)
+    table = table[:, table.sum(axis=0) > 0]
+    if table.shape[1] < 2:
+        return TestResult(0.0, 1.0)
+    expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0) / table.sum()
+    statistic = float(((table - expected) ** 2 / expected).sum())
+    return TestResult(statistic, float(chdtrc(table.shape[1] - 1, statistic)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values, corrected for their number: of the sorted p, the i-th of m times m - i + 1, never below an earlier one and
+    never above 1 (Holm, Scand. J. Statist. 6, 1979). Below a level, the chance of even one false alarm is below it."""
+    found, highest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        highest = max(highest, min(1.0, p_values[index] * (len(p_values) - rank)))
+        found[index] = highest
+    return found

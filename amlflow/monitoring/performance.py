@@ -1,0 +1,277 @@
+"""Predictions joined to what came true, and the task's metrics of each window of time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from amlflow.errors import AmlflowError, UsageError, nearest
+from amlflow.monitoring import columns, estimates
+from amlflow.monitoring.estimates import Estimate, Task
+from amlflow.monitoring.frames import Frame
+from amlflow.monitoring.windows import Window
+
+Array = Any
+_SHOWN = 3
+# A number of whole values, and few of them, are classes; any other number is a quantity.
+_MOST_CLASSES = 20
+_TRUE_LABELS = ("1", "true", "yes", "y", "positive", "pos")
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Which column is what: in the data `join`, `prediction` and, for the area under the curve, `score`; in the truth
+    `truth_join` and `target`. `positive` is the class that precision and recall are of, empty for the mean of all."""
+
+    join: str
+    truth_join: str
+    prediction: str
+    target: str
+    score: str = ""
+    positive: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Rows of the data (by their places in it) that have a truth, with both values as labels or numbers; `scores` may be None."""
+
+    task: Task
+    places: Array
+    truth: Array
+    predicted: Array
+    scores: Array
+    notes: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """The metric of the training run that a metric is held against."""
+
+    key: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class PerformanceWindow:
+    window: Window
+    rows: int
+    estimates: Sequence[Estimate]
+
+
+@dataclass(frozen=True, slots=True)
+class PerformanceReport:
+    """`before` holds, by metric, what the training run has logged; `positive` is the class that was taken for the positive
+    one."""
+
+    data: str
+    truth: str
+    task: Task
+    windows: Sequence[PerformanceWindow]
+    notes: Sequence[str]
+    positive: str = ""
+    before: Mapping[str, Logged] = field(default_factory=dict)
+    baseline: str = ""
+
+    def is_worse(self, estimate: Estimate) -> bool:
+        known = self.before.get(estimate.metric)
+        return known is not None and estimate.is_worse_than(known.value)
+
+    @property
+    def worse(self) -> list[str]:
+        """Metrics that are worse than the training run's in any window, surely so at 95 %."""
+        return list(
+            dict.fromkeys(item.metric for window in self.windows for item in window.estimates if self.is_worse(item))
+        )
+
+
+def join(data: Frame, truth: Frame, names: Names, task: Task | None) -> Joined:
+    """Each row of the data with the truth of the same id. Raises `AmlflowError` where none has one, or an id has two truths."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    ids, truth_ids = _ids(data, names.join), _ids(truth, names.truth_join)
+    _check_unique(truth, names.truth_join, truth_ids)
+    places = pc.index_in(ids, value_set=truth_ids.combine_chunks(), skip_nulls=True)
+    matched = places.is_valid().to_numpy().astype(bool)
+    if not matched.any():
+        raise AmlflowError(
+            f"No row of {data.label} has a truth in {truth.label}: {names.join!r} holds {_examples(ids)}, and "
+            f"{names.truth_join!r} of the truth {_examples(truth_ids)}.",
+            "Join by the column that both have in common: --join ID, or --join COLUMN=TRUTH_COLUMN.",
+        )
+    rows = np.flatnonzero(matched)
+    of_truth = places.drop_null().to_numpy()
+    predicted = data.column(names.prediction).take(rows)
+    target = truth.column(names.target).take(of_truth)
+    task = task or _task(target, predicted)
+    notes = [f"{len(rows)} of {data.rows} predictions have a truth."]
+    kind: columns.Kind = "numeric" if task == "regression" else "categorical"
+    sides = [columns.values(column, kind) for column in (target, predicted)]
+    for name, side in zip((names.target, names.prediction), sides, strict=True):
+        if wrong := int(side.errors.sum()):
+            raise AmlflowError(
+                f"The column {name!r} has {wrong} values that are no numbers, and the task is regression.",
+                "Say --task classification for classes.",
+            )
+    there = ~(sides[0].nulls | sides[1].nulls)
+    if not there.all():
+        notes.append(f"{int((~there).sum())} rows without a prediction or a truth are left out.")
+    if task == "regression":
+        truths, guesses = (side.numbers[there] for side in sides)
+    else:
+        truths, guesses = (np.array([*side.labels, ""], dtype=object)[side.codes][there] for side in sides)
+    return Joined(task, rows[there], truths, guesses, _scores(data, names.score, rows[there]), notes)
+
+
+def evaluate(
+    joined: Joined, window_of: Sequence[tuple[Window, Array | None]], positive: str
+) -> list[PerformanceWindow]:
+    """`window_of` has a mask of the data's rows for each window, None for all. Empty windows have no estimates."""
+    labels = sorted({*joined.truth, *joined.predicted}) if joined.task == "classification" else []
+    found = []
+    for window, mask in window_of:
+        chosen = slice(None) if mask is None else mask[joined.places]
+        truth, predicted = joined.truth[chosen], joined.predicted[chosen]
+        shown: list[Estimate] = []
+        if len(truth) and joined.task == "regression":
+            shown = estimates.of_numbers(truth, predicted)
+        elif len(truth):
+            shown = estimates.of_labels(truth, predicted, positive, labels)
+            if joined.scores is not None and positive:
+                shown.append(estimates.of_scores(truth == positive, joined.scores[chosen]))
+        found.append(PerformanceWindow(window, len(truth), shown))
+    return found
+
+
+def positive_label(joined: Joined, asked: str) -> str:
+    """The class that precision and recall are of: the one asked for; of two classes the one that is called 1, true or yes.
+    Empty for the mean of all. Raises `UsageError` for a class that is not there."""
+    if joined.task == "regression":
+        return ""
+    labels = sorted({*joined.truth, *joined.predicted})
+    if asked and asked not in labels:
+        near = nearest(asked, labels)
+        raise UsageError(
+            f"There is no class {asked!r}.{f' Did you mean {near}?' if near else ''}",
+            f"Classes: {', '.join(labels[:20])}.",
+        )
+    if asked or len(labels) > 2:
+        return asked
+    return next((label for label in labels if label.lower() in _TRUE_LABELS), "")
+
+
+def logged_before(run_metrics: Mapping[str, float], said: Mapping[str, str], task: Task) -> dict[str, Logged]:
+    """The training run's metric for each of ours: what the user says, else one of a usual name. Values on data that the
+    model has not seen are preferred to those of its training. Raises `UsageError` for a metric that the run has not logged."""
+    found: dict[str, Logged] = {}
+    usual = _USUAL[task]
+    for metric, key in said.items():
+        if metric not in usual or key not in run_metrics:
+            what, known = (metric, list(usual)) if metric not in usual else (key, sorted(run_metrics))
+            near = nearest(what, known)
+            raise UsageError(
+                f"--against {metric}={key}: there is no metric {what!r}.{f' Did you mean {near}?' if near else ''}",
+                f"Known: {', '.join(known[:20]) or 'none'}.",
+            )
+        found[metric] = Logged(key, run_metrics[key])
+    for metric, suffixes in usual.items():
+        ranked = [(rank, key) for key in run_metrics if (rank := _rank(key, suffixes)) is not None]
+        if metric not in found and ranked:
+            key = min(ranked)[1]
+            if not math.isnan(run_metrics[key]):
+                found[metric] = Logged(key, run_metrics[key])
+    return found
+
+
+# How metrics are called, MLflow's own autologging and evaluation included.
+_USUAL: Mapping[Task, Mapping[str, Sequence[str]]] = {
+    "classification": {
+        "accuracy": ("accuracy", "accuracy_score", "acc"),
+        "precision": ("precision", "precision_score"),
+        "recall": ("recall", "recall_score"),
+        "f1": ("f1", "f1_score"),
+        "auc": ("auc", "roc_auc", "roc_auc_score", "auroc"),
+    },
+    "regression": {
+        "mae": ("mae", "mean_absolute_error"),
+        "rmse": ("rmse", "root_mean_squared_error"),
+        "r2": ("r2", "r2_score"),
+    },
+}
+_UNSEEN = ("test", "holdout", "eval", "evaluation", "val", "valid", "validation")
+_SEEN = ("training", "train")
+
+
+def _rank(key: str, suffixes: Sequence[str]) -> int | None:
+    """How good a match the key of a metric is, 0 the best; None for another metric."""
+    plain = key.lower().replace("-", "_").replace("/", "_").replace(".", "_").replace(" ", "_")
+    for suffix in suffixes:
+        if plain == suffix:
+            return len(_UNSEEN)
+        for rank, prefix in enumerate((*_UNSEEN, "", *_SEEN)):
+            if prefix and plain == f"{prefix}_{suffix}":
+                return rank
+    return None
+
+
+def _ids(frame: Frame, name: str) -> Any:
+    """As text, so that 7, 7.0 and '7' are one id."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    column = frame.column(name)
+    if pa.types.is_floating(column.type) and pc.all(pc.equal(pc.floor(column), column)).as_py():
+        column = column.cast(pa.int64(), safe=False)
+    return column.cast(pa.string())
+
+
+def _check_unique(truth: Frame, name: str, ids: Any) -> None:
+    import pyarrow.compute as pc
+
+    known = ids.drop_null()
+    if pc.count_distinct(known).as_py() == len(known):
+        return
+    counted = pc.value_counts(known.combine_chunks()).to_pylist()
+    twice = [item["values"] for item in counted if item["counts"] > 1]
+    raise AmlflowError(
+        f"{len(twice)} ids of {name!r} have several truths in {truth.label}, for example "
+        f"{', '.join(map(repr, twice[:_SHOWN]))}.",
+        "Keep one row an id, or join by another column.",
+    )
+
+
+def _examples(ids: Any) -> str:
+    shown = [value for value in ids.slice(0, 1000).to_pylist() if value is not None][:_SHOWN]
+    return f"{', '.join(map(repr, shown))}…" if shown else "nothing"
+
+
+def _task(target: Any, predicted: Any) -> Task:
+    import numpy as np
+
+    sides = []
+    for column in (target, predicted):
+        if columns.kind_of(column) in ("boolean", "text", "time"):
+            return "classification"
+        values = columns.values(column, "numeric")
+        if values.errors.any():
+            return "classification"
+        sides.append(values.numbers[~np.isnan(values.numbers)])
+    both = np.concatenate(sides)
+    few = len(np.unique(both)) <= _MOST_CLASSES and bool(np.all(both == np.floor(both)))
+    return "classification" if few else "regression"
+
+
+def _scores(data: Frame, name: str, places: Array) -> Array:
+    if not name:
+        return None
+    import numpy as np
+
+    found = columns.values(data.column(name), "numeric").numbers[places]
+    if np.isnan(found).any():
+        raise AmlflowError(
+            f"The column {name!r} has {int(np.isnan(found).sum())} rows without a number.",
+            "--score names the column of the positive class's probability.",
+        )
+    return found

@@ -1,0 +1,68 @@
+"""Spans of time: what `7d` means, and which rows lie in which window."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from amlflow.errors import UsageError
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
+# More windows than anyone reads; a slip such as `--every 1s` over a year would make millions.
+_MOST = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """From `start_ms` (included) to `end_ms` (not included); None leaves that side open."""
+
+    start_ms: int | None = None
+    end_ms: int | None = None
+
+    @property
+    def label(self) -> str:
+        return " to ".join(stamp(side) if side is not None else "…" for side in (self.start_ms, self.end_ms))
+
+
+def duration_ms(text: str, option: str) -> int:
+    """`30m`, `24h`, `7d` or `2w`. Raises `UsageError`."""
+    found = _DURATION.fullmatch(text.strip())
+    span = round(float(found[1]) * _UNITS_S[found[2]] * 1000) if found else 0
+    if span <= 0:
+        raise UsageError(f"{option} {text!r} is not a span of time.", "Write 30m, 24h, 7d or 2w.")
+    return span
+
+
+def moment_ms(text: str, option: str) -> int:
+    """An ISO 8601 date or time, UTC where it names no zone. Raises `UsageError`."""
+    try:
+        found = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+    except ValueError:
+        raise UsageError(
+            f"{option} {text!r} is not a date or time.", "Write 2026-11-27 or 2026-11-27T18:00:00Z."
+        ) from None
+    return round((found if found.tzinfo else found.replace(tzinfo=timezone.utc)).timestamp() * 1000)
+
+
+def stamp(epoch_ms: int) -> str:
+    """UTC, to the minute, or to the day at midnight."""
+    found = datetime.fromtimestamp(epoch_ms / 1000, timezone.utc)
+    return found.strftime("%Y-%m-%d" if epoch_ms % 86_400_000 == 0 else "%Y-%m-%d %H:%MZ")
+
+
+def split(start_ms: int, end_ms: int, every_ms: int) -> list[Window]:
+    """Windows of one length from the start on, at whole multiples of that length since 1970 (days begin at midnight UTC)."""
+    first = start_ms // every_ms * every_ms
+    count = -(-(end_ms - first) // every_ms)
+    if count > _MOST:
+        raise UsageError(
+            f"That makes {count} windows, and {_MOST} is the most.", "Give a longer --every or a shorter --window."
+        )
+    return [Window(first + i * every_ms, first + (i + 1) * every_ms) for i in range(count)]
+
+
+def overall(windows: Sequence[Window]) -> Window:
+    return Window(windows[0].start_ms, windows[-1].end_ms)

@@ -1,0 +1,192 @@
+"""What data are held against: a file, or the training data that a run has logged as an MLflow dataset or an artifact."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from amlflow.errors import NotFound, UsageError
+from amlflow.monitoring import frames
+from amlflow.monitoring.frames import Frame
+from amlflow.services import deployment, references, registry, tracking
+from amlflow.workspaces.base import Run, Workspace
+
+# Words of an artifact's path that say it is what the model was trained on, the surest first.
+_WORDS = ("baseline", "reference", "training", "train")
+_CONTEXT_TAG = "mlflow.data.context"
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A run and the model that is meant by it: `name` is what a monitor of it is called after, `inputs` are the columns of the
+    model's signature, empty where there is none or it is not on this machine."""
+
+    run: Run
+    name: str
+    inputs: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    frame: Frame
+    name: str
+    trained: Trained | None = None
+
+
+def find(workspace: Workspace, asked: str, endpoint: str, scratch: Path) -> Baseline:
+    """The baseline that is asked for: a file or folder of tables, `runs:/RUN/PATH`, a run or a model; without one, the
+    training data of the model that the endpoint serves. Raises `NotFound` where a run has logged none."""
+    path = Path(asked).expanduser() if asked else Path()
+    if asked and (path.exists() or path.suffix.lower() in frames.SUFFIXES) and not asked.startswith("runs:/"):
+        return Baseline(frames.read(tables_in(path), scratch, str(path)), path.stem)
+    if asked.startswith("runs:/") and Path(asked).suffix.lower() in frames.SUFFIXES:
+        reference, _, artifact = asked.removeprefix("runs:/").partition("/")
+        run = references.find_run(workspace, reference)
+        trained = Trained(run, run.experiment_name, _inputs_of_run(workspace, run))
+        return Baseline(_of_artifact(workspace, run, artifact, scratch), run.experiment_name, trained)
+    trained = find_trained(workspace, asked, endpoint)
+    return Baseline(_of_run(workspace, trained.run, scratch), trained.name, trained)
+
+
+def find_trained(workspace: Workspace, asked: str, endpoint: str) -> Trained:
+    """The run that is asked for by itself or by its model, else the one that made the model of the endpoint."""
+    if not asked and not endpoint:
+        raise UsageError(
+            "There is nothing to compare with.",
+            "Name a file, a run or a model with --baseline, or an endpoint that serves a model.",
+        )
+    if asked:
+        run = references.find_run(workspace, asked)
+        is_model = not references.is_id(asked) and any(
+            asked.removeprefix("models:/").startswith(model.name) for model in workspace.list_models()
+        )
+        name = asked.removeprefix("models:/").split(":")[0].split("@")[0] if is_model else run.experiment_name
+        return Trained(run, name, _inputs_of_run(workspace, run))
+    _, served = deployment.find_endpoint(workspace, endpoint)
+    folder = deployment.model_folder(workspace, served)
+    mlmodel = registry.read_mlmodel(folder)
+    run_id = str(mlmodel.get("run_id") or "")
+    with contextlib.suppress(NotFound):
+        # A registered model says which run made it; one that was promoted is of a run elsewhere.
+        run_id = references.find_model(workspace, served.model).run_id or run_id
+    if not run_id:
+        raise NotFound(
+            f"Nothing says which run made the model {served.model} of endpoint {endpoint!r}.",
+            "Name the training data with --baseline FILE, or the run with --baseline RUN.",
+        )
+    return Trained(workspace.get_run(run_id), endpoint, _signature_inputs(mlmodel))
+
+
+def tables_in(path: Path) -> list[Path]:
+    """The file, or every table below the folder. Raises `NotFound` for none."""
+    if not path.is_dir():
+        return [path]
+    found = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix.lower() in frames.SUFFIXES)
+    if not found:
+        raise NotFound(f"The folder {str(path)!r} has no table.", f"Tables are {', '.join(frames.SUFFIXES)}.")
+    return found
+
+
+def _of_run(workspace: Workspace, run: Run, scratch: Path) -> Frame:
+    """A dataset that the run has logged for training comes first, as it is what the program itself calls its data."""
+    looked: list[str] = []
+    for name, source in _datasets(workspace, run):
+        path = _local_path(source)
+        if path is not None and path.exists():
+            return frames.read(tables_in(path), scratch, f"the dataset {name!r} of run {run.name!r}")
+        looked.append(f"the dataset {name!r}, whose source {_shown(source)} is no file here")
+    artifacts = [item.path for item in tracking.artifacts(workspace, run.id)]
+    chosen = _choose(run, artifacts)
+    if chosen:
+        return _of_artifact(workspace, run, chosen, scratch)
+    raise NotFound(
+        f"Run {run.name!r} ({run.id}) has no training data to compare with"
+        + (f": it has {'; '.join(looked)}." if looked else ": it logged neither a dataset nor a table."),
+        "Log them in the program with `mlflow.log_artifact('train.parquet')`, or name a file with --baseline FILE.",
+    )
+
+
+def _of_artifact(workspace: Workspace, run: Run, path: str, scratch: Path) -> Frame:
+    folder = scratch / "downloaded"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = workspace.download_artifacts(run.id, path, folder)
+    return frames.read(tables_in(file), scratch, f"{path} of run {run.name!r}")
+
+
+def _choose(run: Run, paths: Sequence[str]) -> str:
+    """The table among the run's artifacts; of several the one whose name says it is for training. Raises `UsageError` for a
+    choice that only the user can make."""
+    tables = [
+        path
+        for path in paths
+        if Path(path).suffix.lower() in frames.SUFFIXES
+        and not Path(path).name.startswith(("input_example", "serving_input"))
+    ]
+    for word in _WORDS:
+        hits = [path for path in tables if word in path.lower()]
+        if len(hits) == 1:
+            return hits[0]
+        if hits:
+            tables = hits
+            break
+    # Programs log JSON of all kinds: only a name says that one is a table.
+    tables = [path for path in tables if not path.lower().endswith(".json")] or (tables if len(tables) > 1 else [])
+    if len(tables) > 1:
+        raise UsageError(
+            f"Run {run.name!r} has {len(tables)} tables: {', '.join(tables[:10])}.",
+            f"Name one: --baseline runs:/{run.id}/{tables[0]}.",
+        )
+    return tables[0] if tables else ""
+
+
+def _datasets(workspace: Workspace, run: Run) -> list[tuple[str, dict[str, Any]]]:
+    """Name and source of the datasets that the run has logged, those for training first."""
+    body = workspace.behind().request("GET", "/api/2.0/mlflow/runs/get", {"run_id": run.id})["run"]
+    found = []
+    for item in (body.get("inputs") or {}).get("dataset_inputs") or []:
+        dataset = item.get("dataset") or {}
+        context = next((tag.get("value") for tag in item.get("tags") or [] if tag.get("key") == _CONTEXT_TAG), "")
+        try:
+            source = json.loads(dataset.get("source") or "{}")
+        except ValueError:
+            continue
+        if isinstance(source, dict):
+            found.append((not str(context).startswith("train"), str(dataset.get("name", "")), source))
+    return [(name, source) for _, name, source in sorted(found, key=lambda entry: entry[0])]
+
+
+def _local_path(source: dict[str, Any]) -> Path | None:
+    uri = str(source.get("uri") or source.get("path") or "")
+    if uri.startswith("file://"):
+        from urllib.parse import unquote, urlsplit
+
+        uri = unquote(urlsplit(uri).path)
+    path = Path(uri)
+    is_table = path.suffix.lower() in frames.SUFFIXES or path.is_dir()
+    return path if uri and "://" not in uri and is_table else None
+
+
+def _shown(source: dict[str, Any]) -> str:
+    return repr(str(source.get("uri") or source.get("url") or source.get("path") or "in the program's memory")[:100])
+
+
+def _inputs_of_run(workspace: Workspace, run: Run) -> Sequence[str]:
+    """Only of a model that lies on this machine: for the names of columns no model need be downloaded."""
+    for model in workspace.logged_models(run.id):
+        folder = Path(model.location.removeprefix("file://"))
+        if (folder / "MLmodel").is_file():
+            return _signature_inputs(registry.read_mlmodel(folder))
+    return ()
+
+
+def _signature_inputs(mlmodel: dict[str, Any]) -> Sequence[str]:
+    signature = mlmodel.get("signature") or {}
+    try:
+        fields = json.loads(signature.get("inputs") or "[]")
+    except ValueError:
+        return ()
+    return [str(field["name"]) for field in fields if isinstance(field, dict) and field.get("name")]

@@ -1,0 +1,201 @@
+"""The rows that a monitor looks at: from files, or from what an endpoint has collected, of one time or of several."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from amlflow.errors import NotFound, UsageError
+from amlflow.monitoring import collection, columns, frames, records, windows
+from amlflow.monitoring.collection import Collected
+from amlflow.monitoring.frames import Frame
+from amlflow.monitoring.windows import Window
+from amlflow.services import baselines, deployment
+from amlflow.workspaces.base import Workspace
+
+DEFAULT_WINDOW = "7d"
+_COLLECTED = "collected"
+
+
+@dataclass(frozen=True, slots=True)
+class DataRequest:
+    """Which rows: of `files` (or folders), else what the endpoint `name` has collected; of the last `window` before `until`;
+    parted by `every`. `time` is the column that says when a row was."""
+
+    name: str = ""
+    files: Sequence[str] = ()
+    window: str = ""
+    until: str = ""
+    every: str = ""
+    time: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The data's frames: `inputs` with what was asked, `outputs` with what was answered where the two are apart; at least one is
+    there. `span` bounds the rows, `is_collected` says that they have the time and id of their request."""
+
+    label: str
+    inputs: Frame | None
+    outputs: Frame | None
+    span: Window
+    is_collected: bool
+
+    @property
+    def frames(self) -> list[Frame]:
+        return [frame for frame in (self.inputs, self.outputs) if frame is not None]
+
+    @property
+    def rows(self) -> int:
+        return max(frame.rows for frame in self.frames)
+
+
+@dataclass(frozen=True, slots=True)
+class Parted:
+    """The windows, and for each frame of the data the mask of its rows in each of them, None for all rows."""
+
+    windows: Sequence[Window]
+    masks: Sequence[Sequence[Any]]
+    notes: Sequence[str] = ()
+
+
+def collected(workspace: Workspace, name: str, since_ms: int | None, until_ms: int | None) -> Collected:
+    """The files that the endpoint has collected in that time. Raises `NotFound` for none, or for no such endpoint."""
+    root = workspace.state_folder() / "endpoints" / name / _COLLECTED
+    if Path(name).name != name or not root.is_dir():
+        deployment.find_endpoint(workspace, name)
+        raise NotFound(
+            f"Endpoint {name!r} has collected no data.",
+            f"Deploy it with `amlflow deploy MODEL --name {name} --collect`, or name data with --data FILE.",
+        )
+    found = collection.files(root, since_ms, until_ms)
+    if not found.inputs and not found.outputs:
+        raise NotFound(
+            f"Endpoint {name!r} has collected nothing {_within(Window(since_ms, until_ms))}.",
+            "Take a longer --window, or name data with --data FILE.",
+        )
+    return found
+
+
+def open_data(workspace: Workspace, request: DataRequest, scratch: Path, say: Callable[[str], None]) -> Opened:
+    """Read the files of the request. Raises `NotFound` where there is no row."""
+    if not request.files and not request.name:
+        raise UsageError("There are no data to look at.", "Name an endpoint, or files with --data FILE.")
+    span = _span(request)
+    say("Reading the data…")
+    if request.files:
+        found = _given(request.files, span)
+        label = request.files[0] if len(request.files) == 1 else f"{len(request.files)} files"
+    else:
+        found = collected(workspace, request.name, span.start_ms, span.end_ms)
+        label = f"what {request.name!r} was asked"
+    inputs, outputs = (
+        frames.read(files, scratch / kind, label) if files else None
+        for kind, files in (("inputs", found.inputs), ("outputs", found.outputs))
+    )
+    read = [frame for frame in (inputs, outputs) if frame is not None]
+    if not any(frame.rows for frame in read):
+        raise NotFound(
+            f"There is no row in {label}{' ' + _within(span) if span.start_ms else ''}.", "Give data with rows."
+        )
+    is_collected = all({records.TIME, records.CORRELATION} <= set(frame.names) for frame in read)
+    return Opened(label, inputs, outputs, span, is_collected)
+
+
+def time_column(opened: Opened, request: DataRequest) -> str:
+    """Empty where nothing says when a row was."""
+    return request.time or (records.TIME if opened.is_collected else "")
+
+
+def part(opened: Opened, request: DataRequest) -> Parted:
+    """Raises `NotFound` where no row lies in any window, `UsageError` where a window is asked for and nothing says when a
+    row was."""
+    import numpy as np
+
+    span = opened.span
+    if not request.every and span.start_ms is None and span.end_ms is None:
+        return Parted([span], [[None] for _ in opened.frames])
+    times = [_times_ms(frame, time_column(opened, request)) for frame in opened.frames]
+    known = np.concatenate([of_frame[_mask(of_frame, span)] for of_frame in times])
+    if not len(known):
+        raise NotFound(f"{opened.label} has no row {_within(span)}.", "Take a longer --window, or another --until.")
+    parted = [span]
+    if request.every:
+        every_ms = windows.duration_ms(request.every, "--every")
+        parted = windows.split(int(known.min()), int(known.max()) + 1, every_ms)
+    masks = [[_mask(of_frame, span) & _mask(of_frame, window) for window in parted] for of_frame in times]
+    lost = sum(int(np.isnan(of_frame).sum()) for of_frame in times)
+    return Parted(parted, masks, [f"{lost} rows without a time are left out."] if lost else [])
+
+
+def _span(request: DataRequest) -> Window:
+    """What is collected goes on growing: without a window the last days of it. Files are taken whole."""
+    until_ms = windows.moment_ms(request.until, "--until") if request.until else None
+    window = request.window or ("" if request.files or request.until else DEFAULT_WINDOW)
+    if not window:
+        return Window(None, until_ms)
+    end_ms = until_ms if until_ms is not None else time.time_ns() // 1_000_000
+    return Window(end_ms - windows.duration_ms(window, "--window"), end_ms)
+
+
+def _given(given: Sequence[str], span: Window) -> Collected:
+    inputs: list[Path] = []
+    outputs: list[Path] = []
+    for name in given:
+        path = Path(name).expanduser()
+        if path.is_dir() and collection.is_collection(path):
+            found = collection.files(path, span.start_ms, span.end_ms)
+            if not found.inputs and not found.outputs:
+                raise NotFound(f"{name!r} has no data {_within(span)}.", "Take a longer --window, or another --until.")
+            inputs += found.inputs
+            outputs += found.outputs
+        else:
+            inputs += baselines.tables_in(path)
+    return Collected(inputs, outputs)
+
+
+def _times_ms(frame: Frame, name: str) -> Any:
+    """When each row was, NaN where that is not known."""
+    if not name:
+        raise UsageError(
+            f"Nothing says when the rows of {frame.label} were, which --window, --until and --every ask for.",
+            f"Name the column with --time; there are {', '.join(frame.names[:20])}.",
+        )
+    check_column(frame, name, "--time")
+    found = columns.values(frame.column(name), "time")
+    if not (~found.nulls & ~found.errors).any():
+        raise UsageError(
+            f"The column {name!r} of {frame.label} holds no times.", "--time names a column of ISO 8601 dates or times."
+        )
+    return found.numbers * 1000
+
+
+def check_column(frame: Frame, name: str, option: str) -> None:
+    """Raises `NotFound`, naming the nearest."""
+    if name not in frame.names:
+        raise NotFound(
+            f"{option} {name!r}: {frame.label} has no such column.",
+            f"It has {', '.join(frame.names[:20])}.",
+            name=name,
+            known=frame.names,
+        )
+
+
+def _mask(times: Any, window: Window) -> Any:
+    import numpy as np
+
+    found = ~np.isnan(times)
+    if window.start_ms is not None:
+        found &= times >= window.start_ms
+    if window.end_ms is not None:
+        found &= times < window.end_ms
+    return found
+
+
+def _within(window: Window) -> str:
+    if window.start_ms is None and window.end_ms is None:
+        return "at all"
+    return f"from {window.label}" if window.start_ms is not None else f"before {windows.stamp(window.end_ms or 0)}"

@@ -1,0 +1,188 @@
+"""Whether the data that a model is asked about have drifted from those it was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+from amlflow.errors import AmlflowError, NotFound, UsageError, nearest
+from amlflow.monitoring import columns, drift, records, thresholds
+from amlflow.monitoring.columns import Kind
+from amlflow.monitoring.drift import Data, DriftReport, Pair
+from amlflow.monitoring.frames import Frame
+from amlflow.services import baselines, monitored_data
+from amlflow.services.baselines import Baseline
+from amlflow.services.monitored_data import DataRequest, Opened
+from amlflow.workspaces.base import Workspace
+
+_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class DriftRequest:
+    """`predictions` maps columns of the model's answers to the baseline's columns, `kinds` columns to what they are; `ignore` are
+    columns to leave out, `metrics` those wanted, all when empty, `thresholds` as `thresholds.parse` reads them."""
+
+    data: DataRequest
+    baseline: str = ""
+    metrics: Sequence[str] = ()
+    thresholds: Sequence[str] = ()
+    predictions: Mapping[str, str] = field(default_factory=dict)
+    ignore: Sequence[str] = ()
+    kinds: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Drifted:
+    """`name` is what the monitor is called after; `run_id` the run whose data were the baseline, empty for a file."""
+
+    report: DriftReport
+    name: str
+    run_id: str
+
+
+def find_drift(workspace: Workspace, request: DriftRequest, scratch: Path, say: Callable[[str], None]) -> Drifted:
+    """Hold the data against their baseline. Raises `NotFound` for a window without data, `AmlflowError` for data of another
+    schema, naming the columns."""
+    kinds = _kinds(request.kinds)
+    for metric in request.metrics:
+        thresholds.metric_name(metric)
+    opened = monitored_data.open_data(workspace, request.data, scratch, say)
+    say("Reading the baseline…")
+    baseline = baselines.find(workspace, request.baseline, request.data.name, scratch / "baseline")
+    if not baseline.frame.rows:
+        raise NotFound(f"The baseline {baseline.frame.label} has no rows.", "Name another with --baseline.")
+    pairs, notes = _paired(opened, baseline, request)
+    names = [pair.column for of_frame in pairs for pair in of_frame]
+    limits = thresholds.parse(request.metrics, request.thresholds, names)
+    _check_columns(kinds, names, "--kind")
+    parted = monitored_data.part(opened, request.data)
+    say(f"Comparing {len(names)} columns of {opened.rows} rows…")
+    data = [Data(*item) for item in zip(opened.frames, parted.masks, pairs, strict=True)]
+    reports = drift.assess(baseline.frame, data, parted.windows, limits, kinds)
+    _check_rows(opened, reports)
+    report = DriftReport(
+        opened.label, baseline.frame.label, baseline.frame.rows, reports, [*notes, *parted.notes, *_gaps(reports)]
+    )
+    return Drifted(report, request.data.name or baseline.name, baseline.trained.run.id if baseline.trained else "")
+
+
+def _paired(opened: Opened, baseline: Baseline, request: DriftRequest) -> tuple[list[list[Pair]], list[str]]:
+    """For each frame its pairs, and a sentence on what has no counterpart."""
+    known = [name for name in baseline.frame.names if name not in request.ignore]
+    _check_columns(request.ignore, [*baseline.frame.names, *(n for f in opened.frames for n in f.names)], "--ignore")
+    asked = {column: target or column for column, target in request.predictions.items()}
+    _check_columns(asked, [name for frame in opened.frames for name in frame.names], "--prediction")
+    _check_columns(asked.values(), known, "--prediction")
+    notes: list[str] = []
+    found: list[list[Pair]] = []
+    used: list[str] = list(asked.values())
+    if opened.inputs is not None:
+        own = [name for name in _values_of(opened, opened.inputs, request) if name not in asked]
+        _check_schema(opened, baseline, own, [name for name in known if name not in used], notes)
+        inputs = [Pair(name, name) for name in own if name in known]
+        used += [pair.column for pair in inputs]
+        found.append([*inputs, *_predictions(opened.inputs, asked)])
+    if opened.outputs is not None:
+        own = _values_of(opened, opened.outputs, request)
+        free = [name for name in known if name not in used]
+        said = _predictions(opened.outputs, asked)
+        found.append(said or _answers(own, free, notes))
+    if not any(found):
+        raise AmlflowError(
+            f"{opened.label} and the baseline {baseline.frame.label} have no column in common: there are "
+            f"{_names(name for frame in opened.frames for name in frame.names)}, and {_names(known)} in the baseline.",
+            "Give data with the model's columns, or pair its answers with --prediction COLUMN=BASELINE_COLUMN.",
+        )
+    return found, notes
+
+
+def _values_of(opened: Opened, frame: Frame, request: DriftRequest) -> list[str]:
+    """The columns that are compared: not those that say when and by which request a row came."""
+    others = {monitored_data.time_column(opened, request.data), *request.ignore}
+    if opened.is_collected:
+        others.add(records.CORRELATION)
+    return [name for name in frame.names if name not in others]
+
+
+def _predictions(frame: Frame, asked: Mapping[str, str]) -> list[Pair]:
+    return [Pair(name, target, "prediction_drift") for name, target in asked.items() if name in frame.names]
+
+
+def _answers(own: Sequence[str], free: Sequence[str], notes: list[str]) -> list[Pair]:
+    """Answers are held against the column of their name, or the only one that both sides have left."""
+    same = [Pair(name, name, "prediction_drift") for name in own if name in free]
+    if same:
+        return same
+    if len(own) == 1 and len(free) == 1:
+        notes.append(f"The answers {own[0]!r} are held against the baseline's {free[0]!r}, which no input is.")
+        return [Pair(own[0], free[0], "prediction_drift")]
+    if own:
+        notes.append(
+            f"The baseline has no column for the answers {_names(own)}: pair them with --prediction {own[0]}=BASELINE_COLUMN."
+        )
+    return []
+
+
+def _check_schema(
+    opened: Opened, baseline: Baseline, own: Sequence[str], known: Sequence[str], notes: list[str]
+) -> None:
+    """Raises `AmlflowError` where the model's signature names a column that the data lack, or, without a signature, where
+    both sides have columns that the other lacks: then one was renamed."""
+    label = opened.label
+    signature = [name for name in (baseline.trained.inputs if baseline.trained else ()) if name in known]
+    missing = [name for name in signature or known if name not in own]
+    new = [name for name in own if name not in known]
+    common = [name for name in own if name in known]
+    if missing and (signature or new) and common:
+        near = {name: nearest(name, new, 1) for name in missing}
+        hints = [f"{name!r} may be {other}" for name, other in near.items() if other]
+        raise AmlflowError(
+            f"{label} has another schema than the baseline {baseline.frame.label}: it lacks {_names(missing)}"
+            + (f", and has {_names(new)} besides" if new else "")
+            + f".{' ' + '; '.join(hints) + '.' if hints else ''}",
+            "Compare data of one schema, or leave columns out with --ignore COLUMN; --prediction names the model's answers.",
+        )
+    if missing and common:
+        notes.append(f"Columns of the baseline that the data lack: {_names(missing)}.")
+    if new and common:
+        notes.append(f"New columns, which the baseline has not: {_names(new)}.")
+
+
+def _check_columns(asked: Iterable[str], known: Sequence[str], option: str) -> None:
+    for name in asked:
+        if name not in known:
+            near = nearest(name, known)
+            raise UsageError(
+                f"{option}: there is no column {name!r}.{f' Did you mean {near}?' if near else ''}",
+                f"Columns: {', '.join(known[:20])}.",
+            )
+
+
+def _check_rows(opened: Opened, reports: Sequence[drift.WindowReport]) -> None:
+    if not any(report.rows for report in reports):
+        raise NotFound(f"{opened.label} has no row in any window.", "Take a longer --window.")
+
+
+def _gaps(reports: Sequence[drift.WindowReport]) -> list[str]:
+    empty = [report.window.label for report in reports if not report.rows]
+    return [f"No data in {len(empty)} of {len(reports)} windows: {_names(empty)}."] if empty else []
+
+
+def _kinds(asked: Mapping[str, str]) -> dict[str, Kind]:
+    for column, kind in asked.items():
+        if kind not in columns.KINDS:
+            near = nearest(kind, columns.KINDS)
+            raise UsageError(
+                f"--kind {column}={kind}: there is no kind {kind!r}.{f' Did you mean {near}?' if near else ''}",
+                f"It is one of {', '.join(columns.KINDS)}.",
+            )
+    return cast("dict[str, Kind]", dict(asked))
+
+
+def _names(names: Iterable[str]) -> str:
+    found = list(names)
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return ", ".join(repr(name) for name in found[:_SHOWN]) + more

@@ -1,0 +1,156 @@
+"""Whether a model still performs: its answers joined to what came true, beside what its training run has logged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+from amlflow.errors import NotFound, UsageError
+from amlflow.monitoring import frames, performance, records
+from amlflow.monitoring.estimates import Task
+from amlflow.monitoring.frames import Frame
+from amlflow.monitoring.performance import Logged, Names, PerformanceReport
+from amlflow.services import baselines, monitored_data
+from amlflow.services.baselines import Trained
+from amlflow.services.monitored_data import DataRequest, Opened
+from amlflow.workspaces.base import Workspace
+
+TASKS = ("classification", "regression")
+
+
+@dataclass(frozen=True, slots=True)
+class PerformanceRequest:
+    """`join` is COLUMN, or COLUMN=TRUTH_COLUMN; `prediction`, `target` and `score` name columns, empty for the only one that
+    can be meant; `against` maps our metrics to those of the training run that `baseline` (a run or model) names."""
+
+    data: DataRequest
+    truth: str
+    join: str
+    task: str = ""
+    prediction: str = ""
+    target: str = ""
+    score: str = ""
+    positive: str = ""
+    baseline: str = ""
+    against: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Performed:
+    """`name` is what the monitor is called after; `run_id` the training run, empty where none is known."""
+
+    report: PerformanceReport
+    name: str
+    run_id: str
+
+
+def find_performance(
+    workspace: Workspace, request: PerformanceRequest, scratch: Path, say: Callable[[str], None]
+) -> Performed:
+    """Raises `NotFound` for a window without data or truth, `AmlflowError` where nothing joins."""
+    if request.task not in ("", *TASKS):
+        raise UsageError(f"There is no task {request.task!r}.", f"It is {' or '.join(TASKS)}.")
+    trained = _trained(workspace, request)
+    opened = monitored_data.open_data(workspace, request.data, scratch, say)
+    truth = frames.read(baselines.tables_in(Path(request.truth).expanduser()), scratch / "truth", request.truth)
+    if not truth.rows:
+        raise NotFound(f"There is no row in the truth {request.truth!r}.", "Give a file with rows.")
+    own, truth_join = (request.join.partition("=")[0], request.join.partition("=")[2] or request.join)
+    monitored_data.check_column(truth, truth_join, "--join")
+    answers = _answers(opened, own, scratch / "answers")
+    names = _names(opened, answers, truth, own, truth_join, request)
+    say(f"Joining {answers.rows} predictions to {truth.rows} truths…")
+    joined = performance.join(answers, truth, names, cast("Task | None", request.task or None))
+    positive = performance.positive_label(joined, request.positive)
+    whole = Opened(opened.label, answers, None, opened.span, opened.is_collected)
+    parted = monitored_data.part(whole, request.data)
+    found = performance.evaluate(joined, list(zip(parted.windows, parted.masks[0], strict=True)), positive)
+    if not any(window.rows for window in found):
+        raise NotFound(
+            f"No prediction of {opened.label} in this time has a truth yet.",
+            "Take a longer --window, or another --until.",
+        )
+    notes = [*joined.notes, *parted.notes]
+    if request.score and not positive:
+        notes.append("The area under the curve is of two classes: name the one that the score is of with --positive.")
+    before = _before(trained, request, joined.task, notes)
+    report = PerformanceReport(
+        opened.label, request.truth, joined.task, found, notes, positive, before, trained.run.name if trained else ""
+    )
+    name = request.data.name or (trained.name if trained else Path(request.data.files[0]).stem)
+    return Performed(report, name, trained.run.id if trained else "")
+
+
+def _trained(workspace: Workspace, request: PerformanceRequest) -> Trained | None:
+    """Files alone say nothing of a model: then there is nothing to hold the figures against."""
+    if request.baseline:
+        return baselines.find_trained(workspace, request.baseline, "")
+    if not request.data.name:
+        if request.against:
+            raise UsageError("--against names metrics of a training run.", "Name the run or model with --baseline.")
+        return None
+    return baselines.find_trained(workspace, "", request.data.name)
+
+
+def _before(trained: Trained | None, request: PerformanceRequest, task: Task, notes: list[str]) -> dict[str, Logged]:
+    if trained is None:
+        notes.append("There is no training run to compare with: name one, or a model, with --baseline.")
+        return {}
+    found = performance.logged_before(trained.run.metrics, request.against, task)
+    if not found:
+        notes.append(
+            f"The training run {trained.run.name!r} has logged none of these metrics: name its own with --against METRIC=KEY."
+        )
+    return found
+
+
+def _answers(opened: Opened, join: str, scratch: Path) -> Frame:
+    """The predictions with the column to join by. Where only the questions have it, each answer gets that of its question,
+    by the id of their request."""
+    inputs, outputs = opened.inputs, opened.outputs
+    if outputs is None or inputs is None or join in outputs.names:
+        found = cast("Frame", outputs or inputs)
+        monitored_data.check_column(found, join, "--join")
+        return found
+    monitored_data.check_column(inputs, join, "--join")
+    if not opened.is_collected:
+        raise UsageError(
+            f"Nothing joins the answers to the questions, which have the column {join!r}.",
+            "Give data in which a row has both, or collected records with their correlation ids.",
+        )
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    ids = inputs.column(records.CORRELATION).cast(pa.string()).combine_chunks()
+    places = pc.index_in(outputs.column(records.CORRELATION).cast(pa.string()), value_set=ids, skip_nulls=True)
+    of_question = inputs.column(join).take(places)
+    table = pa.table({**{name: outputs.column(name) for name in outputs.names}, join: of_question})
+    return frames.of_table(table, scratch, outputs.label)
+
+
+def _names(
+    opened: Opened, answers: Frame, truth: Frame, join: str, truth_join: str, request: PerformanceRequest
+) -> Names:
+    target = request.target or _only(truth, {truth_join}, "--target", "the truth")
+    monitored_data.check_column(truth, target, "--target")
+    others = {join, request.score, records.CORRELATION, monitored_data.time_column(opened, request.data)}
+    prediction = request.prediction or _only(answers, others, "--prediction", "the predictions")
+    monitored_data.check_column(answers, prediction, "--prediction")
+    if request.score:
+        monitored_data.check_column(answers, request.score, "--score")
+    return Names(join, truth_join, prediction, target, request.score, request.positive)
+
+
+def _only(frame: Frame, others: set[str], option: str, what: str) -> str:
+    left = [name for name in frame.names if name not in others]
+    for usual in ("prediction", "predictions"):
+        if option == "--prediction" and usual in left:
+            return usual
+    if len(left) != 1:
+        raise UsageError(
+            f"Which column of {frame.label} holds {what} is not clear: there are {', '.join(map(repr, left[:20])) or 'none'}.",
+            f"Name it with {option} COLUMN.",
+        )
+    return left[0]

@@ -1,0 +1,75 @@
+"""Drift of a million rows by 100 columns, from Parquet and from CSV: time and the most memory, in a process of its own.
+
+The limits are fixed ones: 20 s and 2 GB. AMLFLOW_BENCH_ROWS makes the tables smaller.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from timing import AMLFLOW
+
+ROWS, COLUMNS, BASELINE_ROWS = int(os.environ.get("AMLFLOW_BENCH_ROWS", 1_000_000)), 100, 1_000_000
+MOST_S, MOST_BYTES = 20.0, 2e9
+
+
+def table(rows: int, seed: int):
+    """70 columns of numbers, 15 of integers, 10 of categories and 5 of truths, with a null in a hundred of the numbers."""
+    import numpy as np
+    import pyarrow as pa
+
+    rng = np.random.default_rng(seed)
+    columns = {}
+    for i in range(COLUMNS):
+        if i < 70:
+            values = rng.normal(i, 1 + i / 50, rows)
+            columns[f"n{i}"] = pa.array(values, mask=rng.random(rows) < 0.01)
+        elif i < 85:
+            columns[f"i{i}"] = pa.array(rng.integers(0, 10 ** (1 + i % 6), rows))
+        elif i < 95:
+            columns[f"c{i}"] = pa.array([f"category {j}" for j in range(20)]).take(pa.array(rng.integers(0, 20, rows)))
+        else:
+            columns[f"b{i}"] = pa.array(rng.random(rows) < 0.3)
+    return pa.table(columns)
+
+
+def measured(command: list[str], folder: Path) -> tuple[float, float]:
+    """Seconds, and the most bytes of memory that the process and its children held."""
+    program = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, "
+        "stderr=subprocess.DEVNULL); print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", program, *command], cwd=folder, capture_output=True, text=True, check=True
+    )
+    unit = 1 if sys.platform == "darwin" else 1024
+    return time.perf_counter() - start, int(done.stdout) * unit
+
+
+def main() -> None:
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for file, rows, seed in (("baseline", BASELINE_ROWS, 0), ("data", ROWS, 1)):
+            made = table(rows, seed)
+            pyarrow.parquet.write_table(made, folder / f"{file}.parquet")
+            pyarrow.csv.write_csv(made, folder / f"{file}.csv")
+            del made
+        print(f"\nDrift of {ROWS:,} rows by {COLUMNS} columns against {BASELINE_ROWS:,} rows")
+        for kind in ("parquet", "csv"):
+            command = [AMLFLOW, "-w", f"local:{folder}/ws", "monitor", "drift", "--no-log", "-o", "json"]
+            took, most = measured([*command, "--data", f"data.{kind}", "--baseline", f"baseline.{kind}"], folder)
+            mark = "" if took <= MOST_S and most <= MOST_BYTES else "  NOT REACHED"
+            print(f"{kind:10}{took:8.1f} s (<= {MOST_S:.0f}){most / 1e9:8.2f} GB (<= {MOST_BYTES / 1e9:.0f}){mark}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from amlflow.errors import AmlflowError, NotFound, UsageError
+from amlflow.monitoring import frames
+
+ROWS = [{"a": 1, "b": 0.5, "c": "x"}, {"a": 2, "b": None, "c": "y, z"}, {"a": 3, "b": 2.5, "c": None}]
+
+
+def written(folder: Path, name: str) -> Path:
+    file, columns = folder / name, {key: [row[key] for row in ROWS] for key in ("a", "b", "c")}
+    if name.endswith(".parquet"):
+        pq.write_table(pa.table(columns), file)
+    elif name.endswith(".jsonl"):
+        file.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    elif name.endswith(".json"):
+        file.write_text(json.dumps({"columns": list(columns), "data": [list(row.values()) for row in ROWS]}))
+    else:
+        mark = "\t" if ".tsv" in name else ";" if "semi" in name else ","
+        text = (
+            mark.join("abc")
+            + "\n"
+            + "".join(
+                mark.join("" if v is None else f'"{v}"' if isinstance(v, str) else str(v) for v in row.values()) + "\n"
+                for row in ROWS
+            )
+        )
+        file.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    return file
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "semi.csv", "t.csv.gz", "t.parquet", "t.jsonl", "t.json"])
+def test_every_format_gives_the_same_table(tmp_path: Path, name: str) -> None:
+    frame = frames.read([written(tmp_path, name)], tmp_path / "scratch", name)
+    assert list(frame.names) == ["a", "b", "c"]
+    assert frame.rows == 3
+    assert [frame.column(column).to_pylist() for column in "abc"] == [[1, 2, 3], [0.5, None, 2.5], ["x", "y, z", None]]
+
+
+def test_files_of_different_columns_and_types_are_one_table(tmp_path: Path) -> None:
+    (tmp_path / "1.csv").write_text("a,b\n1,2020-01-01\n2,2020-01-02\n")
+    (tmp_path / "2.csv").write_text("c,a\nyes,1.5\n")
+    (tmp_path / "3.csv").write_text("a\noops\n")
+    one_and_two = frames.read([tmp_path / "1.csv", tmp_path / "2.csv"], tmp_path / "s1", "both")
+    assert one_and_two.column("a").to_pylist() == [1.0, 2.0, 1.5]
+    assert one_and_two.column("c").to_pylist() == [None, None, "yes"]
+    everything = frames.read([tmp_path / f"{i}.csv" for i in (1, 2, 3)], tmp_path / "s2", "all")
+    assert everything.column("a").to_pylist() == ["1", "2", "1.5", "oops"]
+
+
+def test_a_csv_whose_types_change_far_down_is_read_as_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "_BLOCK_BYTES", 1024)
+    lines = [f"{i},{i / 2}" for i in range(2000)] + ["broken,1"]
+    (tmp_path / "t.csv").write_text("n,f\n" + "\n".join(lines) + "\n")
+    frame = frames.read([tmp_path / "t.csv"], tmp_path / "scratch", "t")
+    assert frame.rows == 2001
+    assert frame.column("n").to_pylist()[-2:] == ["1999", "broken"]
+
+
+RECORD: dict[str, Any] = {
+    "specversion": "1.0",
+    "type": "azureml.inference.model_inputs",
+    "time": "2026-11-20T10:00:00Z",
+    "correlationid": "r1",
+    "data": [{"x": 1, "y": "a"}, {"x": 2, "y": "b"}],
+}
+
+
+def collected(tmp_path: Path, *records: dict[str, Any]) -> frames.Frame:
+    file = tmp_path / "c.jsonl"
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return frames.read([file], tmp_path / "scratch", "c")
+
+
+def test_a_collected_record_gives_a_row_for_each_of_its_rows(tmp_path: Path) -> None:
+    single = {**RECORD, "correlationid": "r2", "time": "2026-11-20T11:00:00Z", "data": [{"x": 3, "y": None}]}
+    frame = collected(tmp_path, RECORD, single)
+    assert frame.column("x").to_pylist() == [1, 2, 3]
+    assert frame.column("correlationid").to_pylist() == ["r1_0", "r1_1", "r2"]
+    assert len(set(frame.column("time").to_pylist())) == 2
+
+
+def test_collected_values_of_several_kinds_become_text(tmp_path: Path) -> None:
+    odd = {**RECORD, "correlationid": "r2", "data": [{"x": "three", "y": 4}]}
+    frame = collected(tmp_path, RECORD, odd)
+    assert frame.column("x").to_pylist() == ["1", "2", "three"]
+    assert frame.column("correlationid").to_pylist() == ["r1_0", "r1_1", "r2"]
+
+
+def test_nested_values_become_their_json(tmp_path: Path) -> None:
+    (tmp_path / "n.jsonl").write_text('{"a": [1, 2]}\n{"a": [3]}\n')
+    assert frames.read([tmp_path / "n.jsonl"], tmp_path / "s", "n").column("a").to_pylist() == ["[1, 2]", "[3]"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error", "said"),
+    [
+        ("t.jsonl", b'{"a": 1}\n{"a": \n', AmlflowError, "line 2 is not JSON"),
+        ("t.jsonl", b"[1, 2]\n", AmlflowError, "not a record"),
+        ("t.json", b"{}", AmlflowError, "is no table"),
+        ("t.csv", b"", NotFound, "is empty"),
+        ("t.csv", b"a,a\n1,2\n", UsageError, "twice"),
+        ("t.csv", b"a,b\n1,2\n1,2,3\n", AmlflowError, "cannot be read"),
+        ("t.parquet", b"PAR?", AmlflowError, "cannot be read"),
+        ("t.xlsx", b"", UsageError, "no table"),
+    ],
+)
+def test_what_cannot_be_read_is_said(tmp_path: Path, name: str, content: bytes, error: type, said: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(error, match=said):
+        frames.read([tmp_path / name], tmp_path / "scratch", name)
+
+
+def test_a_missing_file_is_not_found(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match=r"nowhere\.csv"):
+        frames.read([tmp_path / "nowhere.csv"], tmp_path / "scratch", "nowhere")

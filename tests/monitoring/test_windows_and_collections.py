@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from amlflow.errors import UsageError
+from amlflow.monitoring import collection, windows
+
+HOUR_MS = 3_600_000
+
+
+def test_spans_and_moments_are_read() -> None:
+    assert [windows.duration_ms(text, "--every") for text in ("30m", "24h", "7d", "2w")] == [
+        1_800_000,
+        24 * HOUR_MS,
+        7 * 24 * HOUR_MS,
+        14 * 24 * HOUR_MS,
+    ]
+    for wrong in ("7", "d", "0d", "-1d", "1y", ""):
+        with pytest.raises(UsageError):
+            windows.duration_ms(wrong, "--every")
+    assert windows.moment_ms("1970-01-02", "--until") == 24 * HOUR_MS
+    assert windows.moment_ms("1970-01-01T02:00:00+01:00", "--until") == HOUR_MS
+    with pytest.raises(UsageError):
+        windows.moment_ms("yesterday", "--until")
+
+
+def test_windows_begin_at_whole_multiples() -> None:
+    found = windows.split(HOUR_MS + 5, 3 * HOUR_MS + 1, HOUR_MS)
+    assert [window.start_ms for window in found] == [HOUR_MS, 2 * HOUR_MS, 3 * HOUR_MS]
+    with pytest.raises(UsageError, match="1000 is the most"):
+        windows.split(0, 10**12, 1000)
+
+
+@pytest.fixture(name="root")
+def _root(tmp_path: Path) -> Path:
+    for name in (
+        "blue/model_inputs/2026/11/20/09/a.jsonl",
+        "blue/model_inputs/2026/11/20/10/b.jsonl",
+        "blue/model_outputs/2026/11/20/10/b.jsonl",
+        "green/model_inputs/2026/11/21/c.jsonl",
+        "green/model_inputs/loose.jsonl",
+        "blue/other/2026/11/20/10/x.jsonl",
+    ):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    return tmp_path
+
+
+def test_a_collection_is_found_by_the_hour_and_by_the_day(root: Path) -> None:
+    whole = collection.files(root)
+    assert [file.name for file in whole.inputs] == ["a.jsonl", "b.jsonl", "c.jsonl", "loose.jsonl"]
+    assert [file.name for file in whole.outputs] == ["b.jsonl"]
+    ten = windows.moment_ms("2026-11-20T10:00:00Z", "")
+    assert [file.name for file in collection.files(root, ten, ten + HOUR_MS).inputs] == ["b.jsonl", "loose.jsonl"]
+    assert [file.name for file in collection.files(root, ten + HOUR_MS).inputs] == ["c.jsonl", "loose.jsonl"]
+    assert collection.is_collection(root)
+    assert collection.is_collection(root / "blue" / "model_inputs")
+    assert not collection.is_collection(root / "blue" / "other")
