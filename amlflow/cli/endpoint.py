@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -175,6 +176,26 @@ def rollback(ctx: typer.Context, name: NameArgument) -> None:
 
     state = State.of(ctx)
     print_endpoint(state, endpoint_record(deployment.rollback(state.workspace, name)))
+
+
+@app.command(cls=Command)
+def data(
+    ctx: typer.Context,
+    name: NameArgument,
+    to: Annotated[Path | None, typer.Option("--to", help="A folder, new or empty; NAME-data by default.")] = None,
+    window: Annotated[str, typer.Option("--window", help="The last so much time: 30m, 24h, 7d, 2w.")] = "7d",
+) -> None:
+    """Download what an endpoint deployed with --collect was asked and answered.
+
+    JSON lines in the layout of Azure ML's data collector: model_inputs/YYYY/MM/DD/HH/*.jsonl, and model_outputs.
+    `amlflow monitor drift NAME` reads them where they are.
+    """
+    from amlflow.services import collected_data
+
+    state = State.of(ctx)
+    found = collected_data.download(state.workspace, name, window, to or Path(f"{Path(name).name}-data"))
+    record = {"endpoint": name, "folder": str(found.folder), "files": found.files, "requests": found.requests}
+    state.out.one(record, "folder", list(record.items()))
 
 
 @app.command(cls=Command)

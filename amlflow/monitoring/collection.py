@@ -24,6 +24,14 @@ def files(root: Path, since_ms: int | None = None, until_ms: int | None = None) 
     return Collected(_of(root, INPUTS, since_ms, until_ms), _of(root, OUTPUTS, since_ms, until_ms))
 
 
+def in_time(relative: str, since_ms: int | None, until_ms: int | None) -> bool:
+    """Whether the path of a file, with a collection somewhere in it, is of that time; True for one that tells no time."""
+    parts = relative.split("/")
+    start = next((index for index, part in enumerate(parts) if part in (INPUTS, OUTPUTS)), len(parts))
+    hours = _hours(parts[start + 1 : -1])
+    return hours is None or _overlaps(hours, since_ms, until_ms)
+
+
 def is_collection(folder: Path) -> bool:
     return any(next(folder.rglob(name), None) is not None for name in (INPUTS, OUTPUTS)) or folder.name in (
         INPUTS,

@@ -13,11 +13,10 @@ from amlflow.monitoring import collection, columns, frames, records, windows
 from amlflow.monitoring.collection import Collected
 from amlflow.monitoring.frames import Frame
 from amlflow.monitoring.windows import Window
-from amlflow.services import baselines, deployment
+from amlflow.services import baselines, collected_data
 from amlflow.workspaces.base import Workspace
 
 DEFAULT_WINDOW = "7d"
-_COLLECTED = "collected"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,24 +61,6 @@ class Parted:
     notes: Sequence[str] = ()
 
 
-def collected(workspace: Workspace, name: str, since_ms: int | None, until_ms: int | None) -> Collected:
-    """The files that the endpoint has collected in that time. Raises `NotFound` for none, or for no such endpoint."""
-    root = workspace.state_folder() / "endpoints" / name / _COLLECTED
-    if Path(name).name != name or not root.is_dir():
-        deployment.find_endpoint(workspace, name)
-        raise NotFound(
-            f"Endpoint {name!r} has collected no data.",
-            f"Deploy it with `amlflow deploy MODEL --name {name} --collect`, or name data with --data FILE.",
-        )
-    found = collection.files(root, since_ms, until_ms)
-    if not found.inputs and not found.outputs:
-        raise NotFound(
-            f"Endpoint {name!r} has collected nothing {_within(Window(since_ms, until_ms))}.",
-            "Take a longer --window, or name data with --data FILE.",
-        )
-    return found
-
-
 def open_data(workspace: Workspace, request: DataRequest, scratch: Path, say: Callable[[str], None]) -> Opened:
     """Read the files of the request. Raises `NotFound` where there is no row."""
     if not request.files and not request.name:
@@ -90,7 +71,7 @@ def open_data(workspace: Workspace, request: DataRequest, scratch: Path, say: Ca
         found = _given(request.files, span)
         label = request.files[0] if len(request.files) == 1 else f"{len(request.files)} files"
     else:
-        found = collected(workspace, request.name, span.start_ms, span.end_ms)
+        found = collected_data.find(workspace, request.name, span.start_ms, span.end_ms)
         label = f"what {request.name!r} was asked"
     inputs, outputs = (
         frames.read(files, scratch / kind, label) if files else None

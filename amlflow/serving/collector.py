@@ -224,7 +224,7 @@ def _outputs(predictions: Any) -> list[dict[str, Any]]:
             return [dict(zip(predictions, row)) for row in zip(*lines)]  # noqa: B905 - Python 3.9 has no strict
         return [predictions]
     rows = predictions if isinstance(predictions, list) else [predictions]
-    return [row if isinstance(row, dict) else _named(None, row, "prediction") for row in rows]
+    return [row if isinstance(row, dict) else _named(None, row, "output") for row in rows]
 
 
 def _rows(columns: Optional[list[str]], rows: list[Any]) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ asked for once more.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,13 +16,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from amlflow import paths
 from amlflow.errors import AmlflowError, NotAllowed, NotFound, NotSupported, Unavailable, UsageError
+from amlflow.monitoring import collection
 from amlflow.targets import following, online_options, payloads, scoring, situation
 from amlflow.targets.base import DeployOptions, Endpoint, EndpointState, ModelToDeploy, Plan, PlanStep
 from amlflow.targets.rollout import PREVIOUS, Rollout, golden_requests
 from amlflow.targets.scoring import OwnScoring
 from amlflow.targets.situation import Situation
-from amlflow.workspaces.azure import quota
+from amlflow.workspaces.azure import collected, quota
 from amlflow.workspaces.azure.endpoints import UNFINISHED, AzureEndpoints, EndpointSpec, OnlineEndpoint, named
 from amlflow.workspaces.azure.online_deployments import DEFAULT_TIMEOUT_S, Autoscale, OnlineDeployment
 from amlflow.workspaces.azure.service import Service
@@ -185,7 +188,12 @@ class ManagedTarget:
         return self._shown(self._azure.set_traffic(endpoint, {before: 100}, {PREVIOUS: live}), deployments)
 
     def collected(self, name: str, since_ms: int | None, until_ms: int | None) -> Path:
-        raise NotSupported(f"What endpoint {name!r} is asked is not collected.", "Name data with --data FILE.")
+        """Downloaded into the cache, where what was fetched before stays."""
+        mark = hashlib.sha256(f"{self._service.path}/{name}".lower().encode()).hexdigest()[:16]
+        folder = paths.cache() / "collected" / mark
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        collected.download(self._service, name, lambda file: collection.in_time(file, since_ms, until_ms), folder)
+        return folder
 
     def delete(self, name: str) -> None:
         self._get(name)

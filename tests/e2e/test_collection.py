@@ -46,7 +46,16 @@ def test_a_local_endpoint_collects(amlflow: Any, deployable: Path) -> None:
     row = inputs[0]["data"][0]
     assert "sex" not in row
     assert (row["age"], len(row["bmi"])) == (0.1, 32)
-    assert outputs[0]["data"] == [{"prediction": 1.0}]
+    assert outputs[0]["data"] == [{"output": 1.0}]
+
+    amlflow.ok("endpoint", "data", "one", "--to", "down")
+    assert (
+        len([line for file in Path(amlflow.cwd, "down", "model_inputs").rglob("*.jsonl") for line in file.open()]) == 3
+    )
+    assert amlflow("endpoint", "data", "one", "--to", "down").code == 1
+    assert amlflow("endpoint", "data", "none").code == 3
+    drift = amlflow("monitor", "drift", "one", "--baseline", "down/model_inputs", "-o", "json", "--no-log")
+    assert drift.code == 0, drift.err
 
     # A refused request is none of the model's; a second deploy goes on in the same place; deleting the endpoint loses nothing.
     assert amlflow("endpoint", "invoke", "one", "-", stdin='{"inputs": [["x"]]}').code == 1

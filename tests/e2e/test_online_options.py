@@ -182,6 +182,11 @@ def test_data_is_collected(
     assert one["type"] == "azureml.inference.model_inputs"
     assert one["correlationid"] in {line["correlationid"] for line in found["model_outputs"]}
     assert other["data"] == ([{"output": 1.0}] if scoring == "own" else [1.0])
+    asked = amlflow.ok("endpoint", "data", endpoint, "--to", "fetched", "-o", "json").json
+    assert asked["requests"] >= 3
+    rows = [line["data"][0] for line in lines_of(work / "fetched", "model_inputs")]
+    (work / "before.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    amlflow.ok("monitor", "drift", endpoint, "--baseline", "before.jsonl", "--no-log")
     asset = f"{azure.workspace_path}/data/{endpoint}-blue-model_inputs/versions/1"
     assert azure.request("GET", asset, api_version=DEPLOYMENTS).status_code == 200
 

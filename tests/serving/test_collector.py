@@ -35,7 +35,7 @@ def test_a_request_is_a_line_of_inputs_and_one_of_outputs(tmp_path: Path) -> Non
     given = collect(tmp_path, (rows, [3.0, 4.0]))
     (inputs,), (outputs,) = collected(tmp_path, "model_inputs"), collected(tmp_path, "model_outputs")
     assert inputs["data"] == [{"age": 1, "code": "a", "size": 0.5}, {"age": 2, "code": "b", "size": None}]
-    assert outputs["data"] == [{"prediction": 3.0}, {"prediction": 4.0}]
+    assert outputs["data"] == [{"output": 3.0}, {"output": 4.0}]
     assert given == [inputs["correlationid"]] == [outputs["correlationid"]]
     assert (inputs["specversion"], inputs["type"]) == ("1.0", "azureml.inference.model_inputs")
     assert inputs["id"] != outputs["id"]
@@ -53,8 +53,8 @@ def test_a_request_is_a_line_of_inputs_and_one_of_outputs(tmp_path: Path) -> Non
         ([[1, 2], [3, 4]], [{"0": 1, "1": 2}, {"0": 3, "1": 4}]),
         ({"low": [1, 2], "high": [3, 4]}, [{"low": 1, "high": 3}, {"low": 2, "high": 4}]),
         ({"text": "yes"}, [{"text": "yes"}]),
-        (7, [{"prediction": 7}]),
-        ([None, float("inf")], [{"prediction": None}, {"prediction": None}]),
+        (7, [{"output": 7}]),
+        ([None, float("inf")], [{"output": None}, {"output": None}]),
     ],
 )
 def test_outputs_of_every_shape(tmp_path: Path, predictions: Any, rows: Any) -> None:

@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from amlflow.errors import UsageError
-from amlflow.services.deploy_options import Asked, AskedMachines, AskedOnline, options
+from amlflow.services.deploy_options import Asked, AskedMachines, AskedOnline, collecting, options
 from amlflow.targets import following, scoring
-from amlflow.targets.base import ModelToDeploy
+from amlflow.targets.base import Collecting, ModelToDeploy
 from amlflow.workspaces.azure import online_deployments
 from amlflow.workspaces.azure.online_deployments import Autoscale, OnlineDeployment
 from amlflow.workspaces.azure.snapshot import of_files

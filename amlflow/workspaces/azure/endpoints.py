@@ -9,7 +9,7 @@ from typing import Any
 
 from amlflow.errors import AmlflowError, NotFound
 from amlflow.journal.retry import RETRYABLE_STATUS
-from amlflow.workspaces.azure import autoscale, online_deployments
+from amlflow.workspaces.azure import autoscale, collected, online_deployments
 from amlflow.workspaces.azure.arm import segment
 from amlflow.workspaces.azure.online_deployments import COLLECTIONS, OnlineDeployment
 from amlflow.workspaces.azure.service import Service, epoch_ms
@@ -20,8 +20,6 @@ CHOICE_HEADER = "azureml-model-deployment"
 # The tag of an endpoint that a deploy has made, and that has not yet answered for the first time.
 UNFINISHED = "amlflow.unfinished"
 _DATA_API = "2023-04-01-preview"
-# Where the service's own clients have the collected data of a deployment kept.
-_COLLECTED = "azureml://datastores/workspaceblobstore/paths/modelDataCollector"
 _READ_ONLY = ("provisioningState", "scoringUri", "swaggerUri", "keys")
 # The longest that the service lets a request take is 180 s.
 _SCORE_S = 200.0
@@ -252,7 +250,7 @@ class AzureEndpoints:
         except NotFound as error:
             if error.mend:
                 raise
-        properties = {"dataType": "uri_folder", "dataUri": f"{_COLLECTED}/{endpoint}/{deployment}/{name}"}
+        properties = {"dataType": "uri_folder", "dataUri": collected.place(endpoint, deployment, name)}
         made = self._arm.content(self._arm.put(path, _DATA_API, what, {"properties": properties}))
         return str(made.get("id") or path)
 
