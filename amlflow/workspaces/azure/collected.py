@@ -20,8 +20,8 @@ def place(endpoint: str, deployment: str, collection: str) -> str:
 
 
 def download(service: Service, endpoint: str, keep: Callable[[str], bool], destination: Path) -> int:
-    """Fetch the files of all the endpoint's deployments whose path, from the deployment on, `keep` takes; one that has grown since
-    it was fetched again. Returns how many there are."""
+    """Fetch the files of all the endpoint's deployments whose path, from the deployment on, `keep` takes; one that has grown
+    since is fetched again. Returns how many there are."""
     container, prefix = AzureDatastores(service).container(DATASTORE), f"{FOLDER}/{endpoint}/"
     wanted = []
     for blob in container.list(prefix):
