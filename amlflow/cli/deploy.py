@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from amlflow.cli.completers import complete_endpoint, complete_model
+from amlflow.cli.completers import complete_compute, complete_endpoint, complete_model
 from amlflow.cli.framework import Command, verb
 from amlflow.cli.state import State
 
 app = verb()
 _LOCAL = "With --target local"
 _MANAGED = "With --target managed"
+_BATCH = "With --target batch"
 
 
 @app.command(cls=Command)
@@ -29,7 +30,10 @@ def deploy(
     target: Annotated[
         str,
         typer.Option(
-            "--target", "-t", help="Where to: local, managed (Azure ML).", autocompletion=lambda: ["local", "managed"]
+            "--target",
+            "-t",
+            help="Where to: local, managed (Azure ML), batch (a cluster of Azure ML scores files).",
+            autocompletion=lambda: ["local", "managed", "batch"],
         ),
     ] = "local",
     name: Annotated[
@@ -60,7 +64,10 @@ def deploy(
     timeout: Annotated[
         float | None,
         typer.Option(
-            "--timeout", min=1, help="Seconds to wait for its first answer; 120 by default.", rich_help_panel=_LOCAL
+            "--timeout",
+            min=1,
+            help="Seconds to wait for its first answer (120 by default); with batch, for one mini-batch (30).",
+            rich_help_panel=_LOCAL,
         ),
     ] = None,
     instance_type: Annotated[
@@ -70,7 +77,10 @@ def deploy(
         ),
     ] = "",
     instance_count: Annotated[
-        int | None, typer.Option("--instance-count", min=1, help="So many; 1 by default.", rich_help_panel=_MANAGED)
+        int | None,
+        typer.Option(
+            "--instance-count", min=1, help="So many machines or nodes; 1 by default.", rich_help_panel=_MANAGED
+        ),
     ] = None,
     canary: Annotated[
         str,
@@ -100,23 +110,56 @@ def deploy(
             rich_help_panel=_MANAGED,
         ),
     ] = False,
+    compute: Annotated[
+        str,
+        typer.Option(
+            "--compute", help="The cluster that scores.", rich_help_panel=_BATCH, autocompletion=complete_compute
+        ),
+    ] = "",
+    mini_batch_size: Annotated[
+        int | None,
+        typer.Option("--mini-batch-size", min=1, help="Files scored at once; 10 by default.", rich_help_panel=_BATCH),
+    ] = None,
+    output_action: Annotated[
+        str,
+        typer.Option(
+            "--output-action",
+            help="append (the default): a file of predictions; summary: none.",
+            rich_help_panel=_BATCH,
+            autocompletion=lambda: ["append", "summary"],
+        ),
+    ] = "",
+    max_concurrency: Annotated[
+        int | None,
+        typer.Option("--max-concurrency", min=1, help="Processes on each node; 1 by default.", rich_help_panel=_BATCH),
+    ] = None,
+    retries: Annotated[
+        int | None,
+        typer.Option("--retries", min=0, help="For a mini-batch that fails; 3 by default.", rich_help_panel=_BATCH),
+    ] = None,
+    no_smoke: Annotated[
+        bool,
+        typer.Option("--no-smoke", help="Take over without scoring the input example first.", rich_help_panel=_BATCH),
+    ] = False,
 ) -> None:
     """Serve a model as a web service.
 
     Deploying again under the same name replaces what runs there once the new one answers; no request is lost. On Azure ML a
-    second deployment is made beside the first, asked at no traffic, and given the traffic; what fails is taken back.
+    second deployment is made beside the first, asked at no traffic, and given the traffic; what fails is taken back. A batch
+    endpoint scores files by jobs, and costs only while it does.
 
     Example: amlflow deploy wine@champion --target local
     """
     from amlflow.cli import progress
     from amlflow.cli.endpoint import endpoint_record, plan_record, print_endpoint
     from amlflow.services import deployment
-    from amlflow.services.deploy_options import Asked, options
+    from amlflow.services.deploy_options import Asked, BatchAsked, options
 
     state = State.of(ctx)
     asked = Asked(name, env or (), port, env_manager, timeout)
     azure = (instance_type, instance_count, canary, canary_wait, golden, not no_wait)
-    request = deployment.DeployRequest(model, target, options(target, asked, *azure))
+    batch = BatchAsked(compute, mini_batch_size, output_action, max_concurrency, retries, not no_smoke)
+    request = deployment.DeployRequest(model, target, options(target, asked, *azure, batch))
     found, plan = deployment.plan(state.workspace, request)
     for line in plan.warnings:
         state.warn(line)

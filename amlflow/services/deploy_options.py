@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amlflow.errors import UsageError
-from amlflow.targets.base import DeployOptions
+from amlflow.targets.base import BatchOptions, DeployOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,18 @@ class Asked:
     timeout_s: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class BatchAsked:
+    """What the batch target takes alone."""
+
+    compute: str = ""
+    mini_batch_size: int | None = None
+    output_action: str = ""
+    max_concurrency: int | None = None
+    retries: int | None = None
+    smoke: bool = True
+
+
 def options(
     target: str,
     asked: Asked,
@@ -31,10 +43,11 @@ def options(
     canary_wait_s: float | None = None,
     golden: Path | None = None,
     wait: bool = True,
+    batch: BatchAsked | None = None,
 ) -> DeployOptions:
     """Raises `UsageError` for an option that the target does not have, or a value that means nothing."""
-    local = {"--port": asked.port, "--env-manager": asked.env_manager, "--timeout": asked.timeout_s}
-    managed = {
+    local: dict[str, object] = {"--port": asked.port, "--env-manager": asked.env_manager, "--timeout": asked.timeout_s}
+    managed: dict[str, object] = {
         "--instance-type": instance_type,
         "--instance-count": instance_count,
         "--canary": canary,
@@ -42,10 +55,21 @@ def options(
         "--golden": golden,
         "--no-wait": not wait,
     }
-    others: dict[str, object] = {}
-    for owner, own in (("local", local), ("managed", managed)):
-        others |= own if owner != target else {}
-    given = next((name for name, value in others.items() if value not in (None, "", False)), "")
+    scored = batch or BatchAsked()
+    scores: dict[str, object] = {
+        "--compute": scored.compute,
+        "--mini-batch-size": scored.mini_batch_size,
+        "--output-action": scored.output_action,
+        "--max-concurrency": scored.max_concurrency,
+        "--retries": scored.retries,
+        "--no-smoke": not scored.smoke,
+        **{name: managed[name] for name in ("--instance-count", "--no-wait")},
+        "--timeout": asked.timeout_s,
+    }
+    owned = {"local": local, "managed": managed, "batch": scores}
+    others = {name: value for own in owned.values() for name, value in own.items() if name not in owned.get(target, {})}
+    # None and "" are what was not given; a number of 0 was.
+    given = next((name for name, value in others.items() if value not in (None, "") and value is not False), "")
     if given:
         raise UsageError(f"{given} means nothing to --target {target}.", "`amlflow deploy --help` says whose it is.")
     plain = DeployOptions()
@@ -61,6 +85,7 @@ def options(
         plain.canary_wait_s if canary_wait_s is None else canary_wait_s,
         golden,
         wait,
+        _batch(scored, asked.timeout_s),
     )
 
 
@@ -73,6 +98,19 @@ def shares(given: Sequence[str]) -> dict[str, int]:
             raise UsageError(f"{text!r} gives no deployment a share.", "Write DEPLOYMENT=PERCENT, such as blue=90.")
         found[name] = int(share)
     return found
+
+
+def _batch(asked: BatchAsked, timeout_s: float | None) -> BatchOptions:
+    plain = BatchOptions()
+    return BatchOptions(
+        asked.compute,
+        asked.mini_batch_size or plain.mini_batch_size,
+        asked.output_action or plain.output_action,
+        asked.max_concurrency or plain.max_concurrency,
+        plain.retries if asked.retries is None else asked.retries,
+        round(timeout_s or plain.timeout_s),
+        asked.smoke,
+    )
 
 
 def _variables(given: Sequence[str]) -> Mapping[str, str]:

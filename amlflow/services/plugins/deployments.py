@@ -22,6 +22,7 @@ FLAVOR = "python_function"
 KEYS = (
     *("target", "port", "env_manager", "timeout"),
     *("instance_type", "instance_count", "canary", "canary_wait", "golden", "wait"),
+    *("compute", "mini_batch_size", "output_action", "max_concurrency", "retries"),
 )
 
 
@@ -137,6 +138,13 @@ def _options(name: str, given: dict[str, str]) -> tuple[str, DeployOptions]:
         _number(given, "canary_wait", float),
         Path(given["golden"]) if "golden" in given else None,
         wait == "true",
+        deploy_options.BatchAsked(
+            given.get("compute", ""),
+            _number(given, "mini_batch_size", int),
+            given.get("output_action", ""),
+            _number(given, "max_concurrency", int),
+            _number(given, "retries", int),
+        ),
     )
 
 
@@ -147,7 +155,7 @@ def _number(given: Mapping[str, str], key: str, kind: Any) -> Any:
         value = kind(given[key])
     except ValueError:
         raise UsageError(f"{key}={given[key]!r} is no number.") from None
-    if value < 0 or (value < 1 and key != "canary_wait"):
+    if value < 0 or (value < 1 and key not in ("canary_wait", "retries")):
         raise UsageError(f"{key}={given[key]!r} is too small.")
     return value
 

@@ -34,6 +34,12 @@ class Cloud:
         return f"{self.arm}/.default"
 
     @property
+    def ml_scope(self) -> str:
+        """What the scoring addresses of batch endpoints take tokens of: `ml.azure.` in the domain of the cloud's studio, as
+        azure-ai-ml makes it."""
+        return f"https://ml.azure.{self.studio.rpartition('.')[2]}/.default"
+
+    @property
     def storage_scope(self) -> str:
         return "https://storage.azure.com/.default"
 

@@ -202,6 +202,12 @@ def named(deployments: Sequence[OnlineDeployment], name: str) -> OnlineDeploymen
     return next((item for item in deployments if item.name == name), None)
 
 
+def model_of(id: str) -> str:
+    """NAME:VERSION of a model's id; what names none of the workspace's stays as it is."""
+    match = _MODEL_ID.fullmatch(id)
+    return f"{match['name']}:{match['version']}" if match else id
+
+
 def _endpoint(item: Mapping[str, Any]) -> OnlineEndpoint:
     properties = item.get("properties") or {}
     return OnlineEndpoint(
@@ -218,12 +224,10 @@ def _endpoint(item: Mapping[str, Any]) -> OnlineEndpoint:
 
 def _deployment(item: Mapping[str, Any]) -> OnlineDeployment:
     properties = item.get("properties") or {}
-    model = str(properties.get("model") or "")
-    match = _MODEL_ID.fullmatch(model)
     return OnlineDeployment(
         str(item.get("name") or ""),
         str(properties.get("provisioningState") or ""),
-        f"{match['name']}:{match['version']}" if match else model,
+        model_of(str(properties.get("model") or "")),
         str(properties.get("instanceType") or ""),
         int((item.get("sku") or {}).get("capacity") or 1),
         {str(key): str(value) for key, value in (properties.get("environmentVariables") or {}).items()},
