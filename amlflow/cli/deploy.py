@@ -15,7 +15,8 @@ app = verb()
 _LOCAL = "With --target local"
 _MANAGED = "With --target managed"
 _CLUSTER = "With --target aks"
-_TARGETS = ("local", "managed", "aks")
+_TARGETS = ("local", "managed", "aks", "batch")
+_BATCH = "With --target batch"
 
 
 @app.command(cls=Command)
@@ -33,7 +34,7 @@ def deploy(
         typer.Option(
             "--target",
             "-t",
-            help="Where to: local, managed (Azure ML), aks (a cluster).",
+            help="Where to: local, managed (Azure ML), aks (a Kubernetes cluster), batch (a cluster scores files).",
             autocompletion=lambda: list(_TARGETS),
         ),
     ] = "local",
@@ -78,7 +79,10 @@ def deploy(
     timeout: Annotated[
         float | None,
         typer.Option(
-            "--timeout", min=1, help="Seconds to wait for its first answer; 120 by default.", rich_help_panel=_LOCAL
+            "--timeout",
+            min=1,
+            help="Seconds to wait for its first answer (120 by default); with batch, for one mini-batch (30).",
+            rich_help_panel=_LOCAL,
         ),
     ] = None,
     instance_type: Annotated[
@@ -88,7 +92,10 @@ def deploy(
         ),
     ] = "",
     instance_count: Annotated[
-        int | None, typer.Option("--instance-count", min=1, help="So many; 1 by default.", rich_help_panel=_MANAGED)
+        int | None,
+        typer.Option(
+            "--instance-count", min=1, help="So many machines or nodes; 1 by default.", rich_help_panel=_MANAGED
+        ),
     ] = None,
     canary: Annotated[
         str,
@@ -187,18 +194,52 @@ def deploy(
         float | None,
         typer.Option("--memory", min=0.05, help="GB that a container asks for.", rich_help_panel=_CLUSTER),
     ] = None,
+    mini_batch_size: Annotated[
+        int | None,
+        typer.Option("--mini-batch-size", min=1, help="Files scored at once; 10 by default.", rich_help_panel=_BATCH),
+    ] = None,
+    output_action: Annotated[
+        str,
+        typer.Option(
+            "--output-action",
+            help="append (the default): a file of predictions; summary: none.",
+            rich_help_panel=_BATCH,
+            autocompletion=lambda: ["append", "summary"],
+        ),
+    ] = "",
+    max_concurrency: Annotated[
+        int | None,
+        typer.Option("--max-concurrency", min=1, help="Processes on each node; 1 by default.", rich_help_panel=_BATCH),
+    ] = None,
+    retries: Annotated[
+        int | None,
+        typer.Option("--retries", min=0, help="For a mini-batch that fails; 3 by default.", rich_help_panel=_BATCH),
+    ] = None,
+    no_smoke: Annotated[
+        bool,
+        typer.Option("--no-smoke", help="Take over without scoring the input example first.", rich_help_panel=_BATCH),
+    ] = False,
 ) -> None:
     """Serve a model as a web service.
 
     Deploying again under the same name replaces what runs there once the new one answers; no request is lost. On Azure ML a
-    second deployment is made beside the first, asked at no traffic, and given the traffic; what fails is taken back.
+    second deployment is made beside the first, asked at no traffic, and given the traffic; what fails is taken back. A batch
+    endpoint scores files by jobs, and costs only while it does.
 
     Example: amlflow deploy wine@champion --target local
     """
     from amlflow.cli import progress
     from amlflow.cli.endpoint import endpoint_record, plan_record, print_endpoint
     from amlflow.services import deployment
-    from amlflow.services.deploy_options import Asked, AskedMachines, AskedOnline, AskedRollout, collecting, options
+    from amlflow.services.deploy_options import (
+        Asked,
+        AskedBatch,
+        AskedMachines,
+        AskedOnline,
+        AskedRollout,
+        collecting,
+        options,
+    )
 
     state = State.of(ctx)
     kept = collecting(collect, sampling, collect_drop or (), collect_hash or ())
@@ -206,7 +247,8 @@ def deploy(
     rollout = AskedRollout(canary, canary_wait, golden, no_wait, mirror)
     machines = AskedMachines(instance_type, instance_count, autoscale, compute, cpu, memory)
     online = AskedOnline(rollout, machines, scoring, auth_mode, request_timeout, private, no_egress)
-    request = deployment.DeployRequest(model, target, options(target, asked, online))
+    batch = AskedBatch(mini_batch_size, output_action, max_concurrency, retries, not no_smoke)
+    request = deployment.DeployRequest(model, target, options(target, asked, online, batch))
     found, plan = deployment.plan(state.workspace, request)
     for line in plan.warnings:
         state.warn(line)

@@ -54,16 +54,32 @@ def show(ctx: typer.Context, name: NameArgument) -> None:
 def invoke(
     ctx: typer.Context,
     name: NameArgument,
-    file: Annotated[str, typer.Argument(help="A .json or .csv file; - for stdin.")] = "",
+    file: Annotated[
+        str,
+        typer.Argument(
+            help="A .json or .csv file; - for stdin. For a batch endpoint also a folder, azureml://datastores/…/paths/… or a "
+            "data asset as NAME:VERSION."
+        ),
+    ] = "",
     example: Annotated[bool, typer.Option("--example", help="Send the model's own input example.")] = False,
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", help="The folder for a batch endpoint's predictions; stdout by default."),
+    ] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Print the id of a batch endpoint's job, and leave it to itself.")
+    ] = False,
 ) -> None:
     """Ask an endpoint for predictions; prints its JSON answer.
 
     Takes any MLflow payload (dataframe_split, dataframe_records, inputs, instances), Azure ML's input_data, a bare list of
-    records or rows, and CSV with a heading row.
+    records or rows, and CSV with a heading row. A batch endpoint scores files by a job, which is followed on stderr; its
+    predictions are rows of number, prediction and file.
     """
+    from amlflow.cli import batch as view
+    from amlflow.cli import progress
     from amlflow.errors import UsageError
-    from amlflow.services import deployment
+    from amlflow.services import batch, deployment
 
     state = State.of(ctx)
     if example == bool(file):
@@ -71,11 +87,19 @@ def invoke(
             "There is nothing to send." if not file else "A file and --example exclude each other.",
             f"Try `amlflow endpoint invoke {name} data.json`, or --example for the model's input example.",
         )
-    if example:
-        body, content_type = deployment.example_payload(state.workspace, name), "application/json"
-    else:
-        body, content_type = deployment.read_payload(file, sys.stdin.buffer.read)
-    answer = deployment.invoke(state.workspace, name, body, content_type)
+    target, endpoint = deployment.find_endpoint(state.workspace, name)
+    own = (deployment.example_payload(state.workspace, endpoint), "application/json") if example else None
+    if batch.scores(target):
+        with progress.transfer(state, "Sending") as advance:
+            if own:
+                begun = batch.submit_request(target, endpoint, *own, advance)
+            else:
+                begun = batch.submit(target, endpoint, file, sys.stdin.buffer.read, advance)
+        view.show(state, begun, to, detach)
+        return
+    if to or detach:
+        raise UsageError(f"--to and --detach are for batch endpoints, and {name!r} is none.", "Leave them out.")
+    answer = target.invoke(endpoint.name, *(own or deployment.read_payload(file, sys.stdin.buffer.read)))
     if state.out.wants_document():
         state.out.one(answer if isinstance(answer, dict) else {"predictions": answer}, "predictions")
     else:
@@ -171,7 +195,7 @@ def traffic(
 
 @app.command(cls=Command)
 def rollback(ctx: typer.Context, name: NameArgument) -> None:
-    """Send all requests to the deployment before the one that has them."""
+    """Send all requests to the deployment before the one that has them; of a batch endpoint, all data."""
     from amlflow.services import deployment
 
     state = State.of(ctx)

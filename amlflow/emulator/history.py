@@ -49,6 +49,7 @@ class History:
                 Route("GET", run, self._run, "data"),
                 Route("PATCH", run, self._patch, "data"),
                 Route("GET", f"{run}/details", self._details, "data"),
+                Route("GET", f"{run}/children", self._children, "data"),
             ]
         return routes
 
@@ -94,6 +95,12 @@ class History:
         content["logFiles"] = self._logs(workspace, run.id) if job is not None else {}
         return Answer(content=content)
 
+    def _children(self, request: Request) -> Answer:
+        workspace, _, job = self._find(request, request.values["run"])
+        names = job.body.get("children", []) if job is not None else []
+        found = [self._named(workspace, name) for name in names]
+        return Answer(content={"value": [self._record(*item) for item in found]})
+
     def _logs(self, workspace: Document, run_id: str) -> dict[str, str]:
         container, prefix = self._datastores.container(workspace, ARTIFACTS), run_path(run_id)
         names = [name for name, _ in self._blobs.entries(container, f"{prefix}/")]
@@ -105,7 +112,9 @@ class History:
         }
 
     def _find(self, request: Request, run_id: str) -> tuple[Document, Run, Document | None]:
-        workspace = self._arm.workspace(request)
+        return self._named(self._arm.workspace(request), run_id)
+
+    def _named(self, workspace: Document, run_id: str) -> tuple[Document, Run, Document | None]:
         try:
             run = self._places.of(workspace).get_run(run_id)
         except NotFound as error:
@@ -125,6 +134,7 @@ class History:
             "runUuid": identifier,
             "rootRunId": run.tags.get("mlflow.rootRunId", run.id),
             "rootRunUuid": identifier,
+            "parentRunId": body.get("parent"),
             "experimentId": run.experiment_id,
             "status": status,
             "createdUtc": iso(job.created if job is not None else (run.start_time_ms or 0) / 1000),
@@ -135,7 +145,7 @@ class History:
             "dataContainerId": f"dcid.{run.id}",
             "description": properties.get("description") or None,
             "hidden": bool(properties.get("isArchived")),
-            "runType": "azureml.scriptrun" if job is not None else "mlflow",
+            "runType": _run_type(body),
             "runTypeV2": {
                 "orchestrator": "Execution" if job is not None else "Mlflow",
                 "traits": [],
@@ -176,6 +186,12 @@ class History:
             if found:
                 values[asset] = {"uri": _long(workspace, found["uri"]), "type": found["jobOutputType"]}
         return Answer(content={"values": values})
+
+
+def _run_type(job: Mapping[str, Any]) -> str:
+    if not job:
+        return "mlflow"
+    return "azureml.PipelineRun" if job.get("children") else "azureml.scriptrun"
 
 
 def _long(workspace: Document, uri: str) -> str:

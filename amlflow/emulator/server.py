@@ -14,6 +14,7 @@ from amlflow.emulator import azurite, certificates, faults, settings
 from amlflow.emulator.app import App
 from amlflow.emulator.arm.assets import DATA, ENVIRONMENT, Assets, Codes
 from amlflow.emulator.arm.autoscale import Autoscale
+from amlflow.emulator.arm.batch import BatchDeployments, BatchEndpoints
 from amlflow.emulator.arm.computes import Computes
 from amlflow.emulator.arm.datastores import Datastores
 from amlflow.emulator.arm.deployments import OnlineDeployments
@@ -27,6 +28,7 @@ from amlflow.emulator.arm.resources import Arm
 from amlflow.emulator.arm.schedules import Schedules
 from amlflow.emulator.arm.workspaces import Workspaces
 from amlflow.emulator.artifacts import Artifacts
+from amlflow.emulator.batch_scoring import BatchScoring
 from amlflow.emulator.blobs import Blobs
 from amlflow.emulator.control import Control
 from amlflow.emulator.history import History
@@ -35,6 +37,7 @@ from amlflow.emulator.lifecycle import OPTIONS_FILE
 from amlflow.emulator.places import Places
 from amlflow.emulator.pools import Pools
 from amlflow.emulator.recording import Recorder
+from amlflow.emulator.running.batch import BatchRuns
 from amlflow.emulator.running.data import Data
 from amlflow.emulator.running.execution import Scene
 from amlflow.emulator.running.scheduler import Scheduler
@@ -121,6 +124,7 @@ def _assembled(place: Path, options: dict[str, Any]) -> Iterator[App]:
         deployments.resume(list(all_workspaces(arm)))
         scoring = Scoring(arm, servers, tokens)
         stack.callback(scoring.close)
+        batch = BatchRuns(arm, jobs, data, datastores, servers, scheduler)
         control = Control(known, struck, identity, resources.preempt)
         registry = Models(arm, blobs, places, tracking)
         registries = Registries(arm, blobs)
@@ -131,5 +135,6 @@ def _assembled(place: Path, options: dict[str, Any]) -> Iterator[App]:
             *(identity, control, workspaces, computes, datastores, *assets),
             *(registry, resources, schedules, history, artifacts, tracking),
             *(OnlineEndpoints(arm, servers), deployments, scoring, registries, Autoscale(arm)),
+            *(BatchEndpoints(arm), BatchDeployments(arm, servers), BatchScoring(arm, batch)),
         )
         yield App(known, tokens, [route for part in parts for route in part.routes()], struck, recorder)

@@ -39,12 +39,15 @@ class Tokens:
         self._key: Any = serialization.load_pem_private_key(file.read_bytes(), None)
 
     def audiences(self, kind: str) -> tuple[str, ...]:
-        """The resources that a token may be made for, without a closing slash: of «arm», «data» or «storage»."""
+        """The resources that a token may be made for, without a closing slash: of «arm», «data», «ml» (the doors
+        of batch endpoints) or «storage»."""
         own = (self._settings.base_url,)
         if kind == "arm":
             return own + ARM_AUDIENCES
         if kind == "storage":
             return STORAGE_AUDIENCES
+        if kind == "ml":
+            return own + ML_AUDIENCES
         # The data plane takes tokens of both, as the service does.
         return own + ARM_AUDIENCES + ML_AUDIENCES
 

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from typing import Any, Literal
 from urllib.parse import parse_qsl, quote, unquote
 
-Plane = Literal["open", "arm", "data"]
+Plane = Literal["open", "arm", "data", "ml"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ _CONDA_KEYS = ("name", "channels", "dependencies", "prefix", "variables")
 _CONDA_ENTRY = re.compile(
     r"(?:(?P<channel>[\w./-]+)::)?(?P<name>[\w.-]+)(?:\[(?P<extra>[^\]]*)\])?\s*(?P<version>.*)", re.DOTALL
 )
+_MLFLOW = re.compile(r"mlflow(-skinny)?\b(?!-)", re.IGNORECASE)
 _FILE_REFERENCE = re.compile(r"(?P<flag>-r|--requirement|-c|--constraint)[ =]*(?P<file>.+)")
 
 
@@ -54,6 +55,12 @@ class EnvironmentSpec:
 
     def adding(self, *requirements: str) -> EnvironmentSpec:
         return replace(self, requirements=(*self.requirements, *requirements))
+
+    def with_mlflow(self, version: str) -> EnvironmentSpec:
+        """The same with MLflow, of this version where it is not empty, unless it is asked for already."""
+        if any(_MLFLOW.match(line) for line in self.requirements):
+            return self
+        return self.adding(f"mlflow=={version}" if version else "mlflow")
 
 
 def from_python_env(path: Path) -> EnvironmentSpec:

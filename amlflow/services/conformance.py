@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
@@ -20,7 +19,6 @@ from amlflow.targets import answers, payloads
 from amlflow.targets.base import Endpoint
 from amlflow.workspaces.base import Workspace
 
-_MLFLOW = re.compile(r"mlflow(-skinny)?\b(?!-)", re.IGNORECASE)
 _REFERENCE_S = 900.0
 _TAIL_LINES = 8
 
@@ -128,10 +126,7 @@ def _reference(
 def _environment(folder: Path, env_manager: str) -> tuple[spec.EnvironmentSpec, build.Manager]:
     if env_manager == "local":
         return spec.EnvironmentSpec(""), "local"
-    wanted = spec.of_model(folder)
-    if not any(_MLFLOW.match(line) for line in wanted.requirements):
-        version = str(registry.read_mlmodel(folder).get("mlflow_version") or "")
-        wanted = wanted.adding(f"mlflow=={version}" if version else "mlflow")
+    wanted = spec.of_model(folder).with_mlflow(str(registry.read_mlmodel(folder).get("mlflow_version") or ""))
     return wanted, "conda" if env_manager == "conda" or wanted.conda_file is not None else "uv"
 
 

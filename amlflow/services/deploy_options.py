@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amlflow.errors import UsageError
-from amlflow.targets.base import Collecting, DeployOptions, OnlineOptions
+from amlflow.targets.base import BatchOptions, Collecting, DeployOptions, OnlineOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +82,23 @@ class AskedOnline:
         )
 
 
-def options(target: str, asked: Asked, online: AskedOnline = AskedOnline()) -> DeployOptions:
+@dataclass(frozen=True, slots=True)
+class AskedBatch:
+    """What the batch target takes alone."""
+
+    mini_batch_size: int | None = None
+    output_action: str = ""
+    max_concurrency: int | None = None
+    retries: int | None = None
+    smoke: bool = True
+
+
+def options(
+    target: str, asked: Asked, online: AskedOnline = AskedOnline(), batch: AskedBatch = AskedBatch()
+) -> DeployOptions:
     """Raises `UsageError` for an option that the target does not have, or a value that means nothing."""
-    for name, (value, owners) in _owned(asked, online).items():
-        if value not in (None, "", False, ()) and target not in owners:
+    for name, (value, owners) in _owned(asked, online, batch).items():
+        if value not in (None, "", ()) and value is not False and target not in owners:
             raise UsageError(f"{name} means nothing to --target {target}.", "`amlflow deploy --help` says whose it is.")
     plain = DeployOptions()
     return DeployOptions(
@@ -97,6 +110,7 @@ def options(target: str, asked: Asked, online: AskedOnline = AskedOnline()) -> D
         not online.rollout.no_wait,
         asked.collect,
         online.options(),
+        _batch(batch, online.machines.compute, asked.timeout_s),
     )
 
 
@@ -113,24 +127,24 @@ def collecting(
     return Collecting(1.0 if sampling is None else sampling / 100, tuple(dropped), tuple(hashed))
 
 
-def _owned(asked: Asked, online: AskedOnline) -> Mapping[str, tuple[object, Sequence[str]]]:
+def _owned(asked: Asked, online: AskedOnline, batch: AskedBatch) -> Mapping[str, tuple[object, Sequence[str]]]:
     """Each option, what was given for it, and the targets that take it."""
-    local, managed, aks, both = ("local",), ("managed",), ("aks",), ("managed", "aks")
+    local, managed, aks, both, files = ("local",), ("managed",), ("aks",), ("managed", "aks"), ("batch",)
     rollout, machines = online.rollout, online.machines
     return {
         "--port": (asked.port, local),
         "--env-manager": (asked.env_manager, local),
-        "--timeout": (asked.timeout_s, local),
+        "--timeout": (asked.timeout_s, (*local, *files)),
         "--instance-type": (machines.instance_type, both),
-        "--instance-count": (machines.instance_count, both),
+        "--instance-count": (machines.instance_count, (*both, *files)),
         "--autoscale": (machines.autoscale, both),
-        "--compute": (machines.compute, aks),
+        "--compute": (machines.compute, (*aks, *files)),
         "--cpu": (machines.cpu, aks),
         "--memory": (machines.memory_gb, aks),
         "--canary": (rollout.canary, both),
         "--canary-wait": (rollout.canary_wait_s, both),
         "--golden": (rollout.golden, both),
-        "--no-wait": (rollout.no_wait, both),
+        "--no-wait": (rollout.no_wait, (*both, *files)),
         "--mirror": (rollout.mirror, both),
         "--scoring": (online.scoring, both),
         "--auth-mode": (online.auth_mode, both),
@@ -140,6 +154,11 @@ def _owned(asked: Asked, online: AskedOnline) -> Mapping[str, tuple[object, Sequ
         "--collect-hash": (asked.collect and asked.collect.hashed, local),
         "--private": (online.private, managed),
         "--no-egress": (online.no_egress, managed),
+        "--mini-batch-size": (batch.mini_batch_size, files),
+        "--output-action": (batch.output_action, files),
+        "--max-concurrency": (batch.max_concurrency, files),
+        "--retries": (batch.retries, files),
+        "--no-smoke": (not batch.smoke, files),
     }
 
 
@@ -152,6 +171,19 @@ def shares(given: Sequence[str]) -> dict[str, int]:
             raise UsageError(f"{text!r} gives no deployment a share.", "Write DEPLOYMENT=PERCENT, such as blue=90.")
         found[name] = int(share)
     return found
+
+
+def _batch(asked: AskedBatch, compute: str, timeout_s: float | None) -> BatchOptions:
+    plain = BatchOptions()
+    return BatchOptions(
+        compute,
+        asked.mini_batch_size or plain.mini_batch_size,
+        asked.output_action or plain.output_action,
+        asked.max_concurrency or plain.max_concurrency,
+        plain.retries if asked.retries is None else asked.retries,
+        round(timeout_s or plain.timeout_s),
+        asked.smoke,
+    )
 
 
 def _variables(given: Sequence[str]) -> Mapping[str, str]:

@@ -18,7 +18,7 @@ from amlflow.targets.base import Collecting, DeployOptions, DeployTarget, Endpoi
 from amlflow.workspaces.abilities import HasOnlineEndpoints
 from amlflow.workspaces.base import Workspace
 
-TARGETS = ("local", "managed", "aks")
+TARGETS = ("local", "managed", "aks", "batch")
 # These are endpoints of one kind in the workspace, and each of them looks at the other's names by itself.
 _ONLINE = ("managed", "aks")
 
@@ -70,6 +70,10 @@ def find_target(workspace: Workspace, name: str) -> DeployTarget:
         from amlflow.targets.aks import AksTarget
 
         return AksTarget(workspace.service)
+    if name == "batch":
+        from amlflow.targets.batch import BatchTarget
+
+        return BatchTarget(workspace.service)
     from amlflow.targets.managed import ManagedTarget
 
     return ManagedTarget(workspace.service)
@@ -99,14 +103,13 @@ def invoke(workspace: Workspace, name: str, body: bytes, content_type: str) -> A
     return target.invoke(endpoint.name, body, content_type)
 
 
-def example_payload(workspace: Workspace, name: str) -> bytes:
+def example_payload(workspace: Workspace, endpoint: Endpoint) -> bytes:
     """The input example of the model that the endpoint serves, as a request body. Raises `NotFound` without one."""
-    _, endpoint = find_endpoint(workspace, name)
     folder = model_folder(workspace, endpoint)
     example = payloads.of_example(folder, registry.read_mlmodel(folder).get("saved_input_example_info") or {})
     if example is None:
         raise NotFound(
-            f"The model {endpoint.model} of endpoint {name!r} has no input example.",
+            f"The model {endpoint.model} of endpoint {endpoint.name!r} has no input example.",
             "Log the model with `input_example=`, or give the data in a file.",
         )
     return example

@@ -64,6 +64,21 @@ class Collecting:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchOptions:
+    """Of the batch target: `compute` is the cluster that scores; `output_action` append (a file of predictions) or summary;
+    `mini_batch_size` files are scored at once, with `retries`, each given `timeout_s`, by `max_concurrency` processes on each
+    node; without `smoke` a new deployment is not asked before it takes over."""
+
+    compute: str = ""
+    mini_batch_size: int = 10
+    output_action: str = "append"
+    max_concurrency: int = 1
+    retries: int = 3
+    timeout_s: int = 30
+    smoke: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class DeployOptions:
     """`port` None takes a free one; `env_manager` is uv, local or conda; `timeout_s` bounds the wait for the first answer;
     `variables` are environment variables of the process that answers; without `wait` the deployment is only begun, where the
@@ -77,6 +92,7 @@ class DeployOptions:
     wait: bool = True
     collect: Collecting | None = None
     online: OnlineOptions = field(default_factory=OnlineOptions)
+    batch: BatchOptions = field(default_factory=BatchOptions)
 
     def named(self, name: str) -> DeployOptions:
         return replace(self, name=name)

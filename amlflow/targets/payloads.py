@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import re
@@ -63,6 +65,38 @@ def as_mlflow(body: bytes, content_type: str) -> bytes:
     if table.columns is not None:
         named = {"dataframe_split": {"columns": table.columns, "data": table.rows}}
     return json.dumps({**named, **({"params": table.params} if table.params else {})}).encode()
+
+
+def as_csv(body: bytes, content_type: str) -> bytes:
+    """Any form of a table as CSV with a heading row. Columns without names get their numbers. Raises `UsageError`, also for what
+    no table of plain values is."""
+    table = _parsed(body, content_type)
+    if table.text:
+        return body
+    rows = [row if isinstance(row, list) else [row] for row in table.rows] if isinstance(table.rows, list) else []
+    plain = rows and all(
+        not isinstance(cell, (list, dict)) and len(row) == len(rows[0]) for row in rows for cell in row
+    )
+    if not plain or table.params:
+        raise UsageError(
+            f"{'Parameters' if table.params else 'This form of data'} cannot be written as CSV, which batch endpoints read.",
+            "Send columns of numbers and texts, such as dataframe_split.",
+        )
+    sink = io.StringIO()
+    writer = csv.writer(sink, lineterminator="\n")
+    writer.writerow(table.columns if table.columns is not None else range(len(rows[0])))
+    writer.writerows(rows)
+    return sink.getvalue().encode()
+
+
+def of_predictions(text: str) -> list[Any]:
+    """The predictions of a batch endpoint's file, which has for each row of the input its number, what was predicted and the name
+    of its file. Raises `ValueError` for what is no such file."""
+    rows = [row for row in csv.reader(io.StringIO(text)) if row]
+    if len({len(row) for row in rows}) > 1 or any(len(row) < 3 for row in rows):
+        raise ValueError("its rows have not the same number of values")
+    values = _numbers([row[1:-1] for row in rows])
+    return [row[0] if len(row) == 1 else row for row in values]
 
 
 def _parsed(body: bytes, content_type: str) -> payload.Payload:

@@ -24,6 +24,10 @@ NEAREST = "2024-04-01-preview"
 # Addresses that ARM hands out for operations, and those of other providers, are in no file of this service.
 OUTSIDE = re.compile(r".*/(?:\w+OperationsStatus|\w+OperationResults)/[^/]+", re.IGNORECASE)
 _PLACE = re.compile(r"\{(\w+)\}")
+# Where the front end of the data plane stands, and the doors of batch endpoints, which take what it takes.
+_FRONT = "/mferp/managementfrontend"
+_BATCH_DOOR = re.compile(r"/batch/[^/]+/[^/]+/jobs")
+_BATCH_JOBS = "2020-09-01-dataplanepreview"
 _LOOSE = {
     "type",
     "enum",
@@ -70,8 +74,11 @@ class Contract:
         """What is wrong with the exchange; None where the contract says nothing of its address."""
         url = urlsplit(exchange["target"])
         query = dict(parse_qsl(url.query, keep_blank_values=True))
+        path = url.path.removeprefix(_FRONT)
         if url.path.startswith(("/history/", "/data/")):
             operations = self._data_plane()
+        elif _BATCH_DOOR.fullmatch(path):
+            operations = self._batch_doors()
         elif PROVIDER in url.path.lower() and not url.path.startswith(("/mlflow/", "/artifact/")):
             if OUTSIDE.fullmatch(url.path):
                 return None
@@ -79,7 +86,7 @@ class Contract:
         else:
             return None
         method = "get" if exchange["method"] == "HEAD" else exchange["method"].lower()
-        found = next((item for item in operations if item.method == method and item.pattern.fullmatch(url.path)), None)
+        found = next((item for item in operations if item.method == method and item.pattern.fullmatch(path)), None)
         title = f"{exchange['method']} {url.path.lower().rpartition(PROVIDER)[2]} ({query.get('api-version', 'no version')})"
         if found is None:
             # A refusal of what is not there is right in any version.
@@ -249,7 +256,9 @@ class Contract:
     def _place(self, file: Path, name: str) -> Path:
         if "common-types/" in name:
             return self._root / "common-types" / name.split("common-types/", 1)[1]
-        return (file.parent / name).resolve()
+        beside = (file.parent / name).resolve()
+        # What the data plane's files share with the resource manager's is beside those.
+        return beside if beside.is_file() else self._versions["2022-02-01-preview"] / beside.name
 
     def _document(self, file: Path) -> Any:
         if file not in self._documents:
@@ -260,6 +269,9 @@ class Contract:
     def _arm(self, version: str) -> list[Operation]:
         if version in self._versions:
             return list(self._operations(sorted(self._versions[version].glob("*.json"))))
+        plane = self._root / "dataplane" / version / "mfe.json"
+        if plane.is_file():
+            return list(self._operations([plane]))
         derived = self._root / "derived-operations" / f"{version}.json"
         if not derived.is_file():
             return []
@@ -286,6 +298,14 @@ class Contract:
     def _data_plane(self) -> list[Operation]:
         files = [self._root / "dataplane" / name for name in ("run-history.json", "dataset-dataplane.json")]
         return list(self._operations(files))
+
+    @functools.lru_cache  # noqa: B019
+    def _batch_doors(self) -> list[Operation]:
+        """What an invocation sends and is answered; its address has no query."""
+        known = self._operations([self._root / "dataplane" / _BATCH_JOBS / "mfe.json"])
+        whole = next(item for item in known if item.method == "post" and "deployments" not in item.pattern.pattern)
+        body = [item for item in whole.body["parameters"] if item.get("in") == "body"]
+        return [Operation(_BATCH_DOOR, "post", whole.file, {**whole.body, "parameters": body})]
 
     def _operations(self, files: list[Path], strict: bool = True) -> Iterator[Operation]:
         for file in files:

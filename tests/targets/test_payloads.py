@@ -58,3 +58,18 @@ def test_a_column_of_csv_is_numbers_or_text_as_a_whole(tmp_path: Path) -> None:
     sent = json.loads(payloads.as_input_data(*read_payload(str(tmp_path / "rows.csv"), lambda: b"")))["input_data"]
     assert sent["columns"] == ["n", "text", "gap", "code"]
     assert sent["data"] == [[1.0, "1", None, "01067"], [2.5, "b", 3, "99084"]]
+
+
+def test_a_table_as_csv_and_its_predictions_back() -> None:
+    body = json.dumps({"dataframe_split": {"columns": ["n", "text"], "data": [[1, "a,b"], [None, "c"]]}}).encode()
+    assert payloads.as_csv(body, "application/json") == b'n,text\n1,"a,b"\n,c\n'
+    assert payloads.as_csv(b'{"inputs": [[1, 2]]}', "application/json") == b"0,1\n1,2\n"
+    assert payloads.as_csv(b"n\n1\n", "text/csv") == b"n\n1\n"
+    for odd in ('{"inputs": [[[1]]]}', '{"inputs": [[1], [1, 2]]}', '{"inputs": [[1]], "params": {"top": 3}}'):
+        with pytest.raises(UsageError, match="cannot be written as CSV"):
+            payloads.as_csv(odd.encode(), "application/json")
+    assert payloads.of_predictions("0,1.0,a.csv\n1,2.5,a.csv\n") == [1.0, 2.5]
+    assert payloads.of_predictions('0,yes,0.5,a.csv\n1,"n,o",0.25,a.csv\n') == [["yes", 0.5], ["n,o", 0.25]]
+    for odd in ("1.0\n", "0,1.0,a.csv\n1,2.5,3,a.csv\n"):
+        with pytest.raises(ValueError, match="same number"):
+            payloads.of_predictions(odd)

@@ -65,6 +65,7 @@ class JobResources:
 
     def _list(self, request: Request) -> Answer:
         found = self._arm.store.children(f"{self._arm.workspace(request).id}/jobs")
+        found = [item for item in found if not item.body.get("parent")]
         query = request.query
         shown = [item for item in found if bool(item.body["properties"].get("isArchived")) == _archived(query)]
         if query.get("listViewType", "").lower() == "all":
@@ -124,8 +125,9 @@ class JobResources:
         if found.body["status"] not in TERMINAL:
             text = f"Run {found.name} is in status {found.body['status']}: only a run that has ended can be deleted."
             raise service_error(400, text, inner=("BadArgument",))
-        self._arm.store.delete(found.id)
-        self._jobs.places.of(workspace).delete_run(found.name)
+        for job in (found, *self._jobs.steps_of(found)):
+            self._arm.store.delete(job.id)
+            self._jobs.places.of(workspace).delete_run(job.name)
         return self._arm.accepted(request, self._arm.begin(found.id), kind="mfeOperationsStatus")
 
     def _cancel(self, request: Request) -> Answer:
@@ -133,7 +135,8 @@ class JobResources:
         if found.body["status"] in TERMINAL:
             text = f"Run {found.name} is in terminal status, it can't be canceled."
             raise service_error(400, text, inner=("BadArgument", "InvalidRunStatus"))
-        self._scheduler.cancel(found)
+        for job in self._jobs.steps_of(found) or [found]:
+            self._scheduler.cancel(job)
         answer = self._arm.accepted(request, self._arm.begin(found.id), kind="mfeOperationsStatus")
         return Answer(202, None, {name: answer.headers[name] for name in ("location", "retry-after")})
 
@@ -238,7 +241,7 @@ class JobResources:
         }
         compute = body["compute"]
         shown = {
-            "resources": {"instanceCount": 1, "properties": {}},
+            **({} if properties["jobType"] == "Pipeline" else {"resources": {"instanceCount": 1, "properties": {}}}),
             "isArchived": False,
             **properties,
             "computeId": "" if compute.endswith("/serverless") else compute,

@@ -68,7 +68,7 @@ class Scheduler:
     def resume(self, jobs: list[Document]) -> None:
         """After a start: jobs that ran when the emulator ended have lost their nodes; the others go on."""
         for job in jobs:
-            if job.body["status"] in TERMINAL:
+            if job.body["status"] in TERMINAL or job.body.get("children"):
                 continue
             if job.body["status"] == "CancelRequested":
                 self._scene.jobs.set_status(job, "Canceled")

@@ -87,7 +87,7 @@ class Servers:
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._note(name, "storage", f"Fetching the model {properties['model']}")
         try:
-            folder = self._model(workspace, properties["model"])
+            folder = self.model_folder(workspace, properties["model"])
         except (BadAddress, AmlflowError, OSError) as error:
             self._note(name, "storage", f"ERROR: {error}")
             text = f"The model cannot be downloaded: {error} {_GUIDE}#error-resourcenotready"
@@ -270,8 +270,13 @@ class Servers:
             text = f"The model '{model}' of the deployment was not found in the workspace."
             raise service_error(404, text, inner=("NotFoundError", "ModelNotFound")) from error
 
-    def _model(self, workspace: Document, model: str) -> Path:
-        """The folder with the version's MLmodel file, fetched once: a version never changes."""
+    def model_source(self, workspace: Document, model: str) -> str:
+        """Where the version's files lie. Raises the service's refusal."""
+        return str(self._version(workspace, model).source)
+
+    def model_folder(self, workspace: Document, model: str) -> Path:
+        """The folder with the version's MLmodel file, fetched once: a version never changes. Raises the service's refusal, and
+        `BadAddress` for files that are not there or not MLflow's."""
         version = self._version(workspace, model)
         key = f"{workspace.id.lower()} {version.name}:{version.version} {version.created_ms}"
         kept = self._kept(key, "models", workspace, version.source)

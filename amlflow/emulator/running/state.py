@@ -77,8 +77,20 @@ class Jobs:
         if moved:
             ended = int(time.time() * 1000) if status in TERMINAL else None
             self.places.set_status(self.workspace_of(job), job.name, MLFLOW_STATUS[status], ended)
+            if whole := self.whole_of(job):
+                self.set_status(whole, status, error)
         self.notify()
         return moved
+
+    def whole_of(self, job: Document) -> Document | None:
+        """The pipeline that the job is the step of, which goes as its one step goes; None where it is none."""
+        name = job.body.get("parent")
+        return self._arm.store.get(f"{job.id.rpartition('/')[0]}/{name}") if name else None
+
+    def steps_of(self, job: Document) -> list[Document]:
+        """The steps of a pipeline; none of any other job."""
+        found = [self._arm.store.get(f"{job.id.rpartition('/')[0]}/{name}") for name in job.body.get("children", [])]
+        return [step for step in found if step is not None]
 
     def edit(self, job: Document, change: Mapping[str, Any]) -> None:
         self._arm.store.change(job.id, lambda body: body.update(change))

@@ -23,10 +23,11 @@ KEYS = (
     *("target", "port", "env_manager", "timeout"),
     *("instance_type", "instance_count", "canary", "canary_wait", "golden", "wait", "mirror", "scoring", "auth_mode"),
     *("request_timeout", "autoscale", "collect", "sampling", "private", "no_egress", "compute", "cpu", "memory"),
+    *("mini_batch_size", "output_action", "max_concurrency", "retries"),
 )
 
 # The least value of a number, where that is not 1.
-_LEAST = {"canary_wait": 0, "sampling": 0.01, "cpu": 0.001, "memory": 0.05}
+_LEAST = {"canary_wait": 0, "retries": 0, "sampling": 0.01, "cpu": 0.001, "memory": 0.05}
 
 
 class AmlflowDeployments(BaseDeploymentClient):  # type: ignore[misc]
@@ -154,7 +155,13 @@ def _options(name: str, given: dict[str, str]) -> tuple[str, DeployOptions]:
         _truth(given, "private"),
         _truth(given, "no_egress"),
     )
-    return target, deploy_options.options(target, asked, online)
+    batch = deploy_options.AskedBatch(
+        _number(given, "mini_batch_size", int),
+        given.get("output_action", ""),
+        _number(given, "max_concurrency", int),
+        _number(given, "retries", int),
+    )
+    return target, deploy_options.options(target, asked, online, batch)
 
 
 def _truth(given: Mapping[str, str], key: str, plain: bool = False) -> bool:

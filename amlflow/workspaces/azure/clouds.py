@@ -39,7 +39,7 @@ class Cloud:
 
     @property
     def ml_scope(self) -> str:
-        """Of a token that opens an online endpoint."""
+        """Of a token that opens an endpoint."""
         resource = self.studio.replace("//studio.", "//") if self.well_known else "https://ml.azure.com"
         return f"{resource}/.default"
 

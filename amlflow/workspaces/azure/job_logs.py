@@ -16,6 +16,8 @@ from amlflow.workspaces.azure.service import Service, or_nearest
 _BUILD = re.compile(r"azureml-logs/\d*_?image_build_log.*\.txt")
 # The first node's first process; the others say the same or less.
 _PROGRAM = re.compile(r"user_logs/std_log\D*0*(?:_ps)?\.txt")
+# What a pipeline has as its own log: that its steps come and go. What they print is in theirs.
+_PIPELINE = "logs/azureml/executionlogs.txt"
 _OLD = re.compile(r"azureml-logs/(?:70_driver_log|75_job_post).*\.txt")
 _ENDED = ("completed", "failed", "canceled", "cancelled", "notresponding")
 _FIRST_POLL_S, _LONGEST_POLL_S = 1.0, 6.0
@@ -34,7 +36,9 @@ def follow(service: Service, name: str, to_the_end: bool, report: Callable[[str]
     while True:
         try:
             details = read_details(service, name)
-            fresh = list(_new_parts(service, details, read))
+            fresh = list(_new_parts(service, details, read, name))
+            for step in steps(service, name, details):
+                fresh += _new_parts(service, read_details(service, step), read, step)
             lost_since = 0.0
         except Unavailable:
             if not to_the_end or (lost_since and time.monotonic() - lost_since > _PATIENCE_S):
@@ -68,12 +72,28 @@ def read_details(service: Service, name: str) -> dict[str, Any]:
     return or_nearest(fetch, name, list, "`amlflow job list` shows the jobs of the workspace.")
 
 
+def steps(service: Service, name: str, details: Mapping[str, Any]) -> list[str]:
+    """The jobs that a pipeline is made of; none for any other job."""
+    if _PIPELINE not in _logs(details):
+        return []
+    url = f"{service.data_plane('history/v1.0')}/runs/{arm.segment(name)}/children"
+    answer = service.http.send("GET", url)
+    if not 200 <= answer.status_code < 300:
+        credential = service.http.credential
+        raise arm.refusal(answer, f"steps of job {name!r}", credential.clock_ahead_s, credential.winner)
+    return [str(run["runId"]) for run in service.arm.content(answer).get("value") or [] if run.get("runId")]
+
+
 def problem(service: Service, name: str) -> str:
     """Why a job has failed, by the service's word and the line of the log that looks like the cause; empty where neither says."""
     try:
         details = read_details(service, name)
+        # A pipeline says only that a step has failed.
+        reasons = [problem(service, step) for step in steps(service, name, details)]
     except (NotFound, Unavailable):
         return ""
+    if reason := next(filter(None, reasons), ""):
+        return reason
     error = details.get("error") or {}
     inner = error.get("error") or error
     message = " ".join(str(inner.get("message") or "").split())
@@ -103,13 +123,14 @@ def fault_line(log: str) -> str:
     return line if len(line) <= _LINE_CHARS else f"{line[:_LINE_CHARS]}…"
 
 
-def _new_parts(service: Service, details: Mapping[str, Any], read: dict[str, int]) -> Iterator[bytes]:
+def _new_parts(service: Service, details: Mapping[str, Any], read: dict[str, int], name: str) -> Iterator[bytes]:
     logs = _logs(details)
     for log in [*_named(logs, _BUILD), *(_named(logs, _PROGRAM) or _named(logs, _OLD))]:
-        start = read.get(log, 0)
+        key = f"{name}/{log}"
+        start = read.get(key, 0)
         part = read_url(service.http, logs[log], start)
         if part:
-            read[log] = start + len(part)
+            read[key] = start + len(part)
             yield part
 
 

@@ -137,7 +137,7 @@ class AzureJobs:
     def download(self, name: str, destination: Path, output: str, progress: Progress) -> int:
         record = self._record(name)
         if output and output != DEFAULT_OUTPUT:
-            uri = job_bodies.output_uri(record, output)
+            uri = job_bodies.output_uri(record, output) or self._step_output(name, output)
             if not uri:
                 outputs = [*((record.get("properties") or {}).get("outputs") or {})]
                 raise NotFound(f"Job {name} has no output {output!r}.", name=output, known=outputs)
@@ -184,6 +184,14 @@ class AzureJobs:
         ray = str((kept.get("distribution") or {}).get("distributionType", "")).lower() == "ray"
         body = {"properties": {**kept, "outputs": outputs, "isArchived": False}}
         return self._put(new_name, body, RAY_API if ray else PUT_API)
+
+    def _step_output(self, name: str, output: str) -> str:
+        """Where a step of a pipeline put the output; empty for none."""
+        details = job_logs.read_details(self._service, name)
+        found = (
+            job_bodies.output_uri(self._record(step), output) for step in job_logs.steps(self._service, name, details)
+        )
+        return next(filter(None, found), "")
 
     def _put(self, name: str, body: Mapping[str, Any], api: str) -> Job:
         """The name is new and ours: after each attempt that may have been carried out, one look says whether the job is there."""

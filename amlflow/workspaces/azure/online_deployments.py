@@ -134,10 +134,14 @@ def written(service: Service, wanted: OnlineDeployment, data: Mapping[str, str])
     }
 
 
+def model_of(id: str) -> str:
+    """NAME:VERSION of a model's id; what names none of the workspace's stays as it is."""
+    match = _MODEL_ID.fullmatch(id)
+    return f"{match['name']}:{match['version']}" if match else id
+
+
 def read(item: Mapping[str, Any]) -> OnlineDeployment:
     properties = item.get("properties") or {}
-    model = str(properties.get("model") or "")
-    match = _MODEL_ID.fullmatch(model)
     kubernetes = str(properties.get("endpointComputeType") or "").lower() == "kubernetes"
     requests = properties.get("requestSettings") or {}
     asked = (properties.get("containerResourceRequirements") or {}).get("containerResourceRequests") or {}
@@ -145,7 +149,7 @@ def read(item: Mapping[str, Any]) -> OnlineDeployment:
     return OnlineDeployment(
         str(item.get("name") or ""),
         str(properties.get("provisioningState") or ""),
-        f"{match['name']}:{match['version']}" if match else model,
+        model_of(str(properties.get("model") or "")),
         str(properties.get("instanceType") or ""),
         int((item.get("sku") or {}).get("capacity") or 1),
         {str(key): str(value) for key, value in (properties.get("environmentVariables") or {}).items()},
