@@ -79,10 +79,7 @@ def test_targets_of_azure_are_checked_without_azure(amlflow: Any, poor: Path) ->
 
 def test_a_model_is_mended_into_its_next_version(amlflow: Any, poor: Path) -> None:
     amlflow.ok("register", str(poor), "--name", "wine")
-    planned = amlflow.ok("deploy", "wine:1", "-t", "managed", "--mend", "--dry-run", "-o", "json").json
-    assert (planned["model"], planned["changed"]) == ("wine:1", True)
     mended = amlflow.ok("deploy", "wine:1", "-t", "managed", "--mend", "-o", "json").json
-    assert planned["changes"] == mended["changes"]
     assert (mended["model"], mended["mended_from"]) == ("wine:2", "wine:1")
     assert "signature inferred from the input example" in mended["changes"]
     shown = amlflow.ok("model", "show", "wine:2", "-o", "json").json
@@ -94,14 +91,28 @@ def test_a_model_is_mended_into_its_next_version(amlflow: Any, poor: Path) -> No
         "MLflow on the target",
         "workspace",
     }
-    assert amlflow.ok("deploy", "wine:1", "-t", "managed", "--mend", "-q").out.strip() == "wine:2"
-    nothing = amlflow.ok("deploy", "wine:2", "-t", "managed", "--mend", "-o", "json")
-    assert (nothing.json["model"], nothing.json["changed"]) == ("wine:2", False)
-    assert "Nothing in wine:2" in nothing.err
-    assert len(amlflow.ok("model", "list", "wine", "-q").out.split()) == 2
     deployed = amlflow.ok("deploy", "wine:2", "--name", "mended", "--env-manager", "local", "-o", "json").json
     assert deployed["state"] == "running"
     assert amlflow.ok("endpoint", "invoke", "mended", "--example").json == {"predictions": [1.0, 1.0]}
+
+
+def test_a_model_is_mended_once(amlflow: Any, deployable: Path) -> None:
+    folder = amlflow.cwd / "small"
+    shutil.copytree(deployable / "one", folder)
+    for name in ("requirements.txt", "conda.yaml"):
+        (folder / name).write_text((folder / name).read_text().replace("cloudpickle==", "cloudpickle>="))
+    amlflow.ok("register", str(folder), "--name", "small")
+    planned = amlflow.ok("deploy", "small:1", "--mend", "--dry-run", "-o", "json").json
+    assert (planned["model"], planned["changed"]) == ("small:1", True)
+    assert len(planned["changes"]) == 1
+    assert amlflow.ok("model", "list", "small", "-q").out.split() == ["small:1"]
+    mended = amlflow.ok("deploy", "small:1", "--mend", "-o", "json").json
+    assert (mended["model"], mended["changes"]) == ("small:2", planned["changes"])
+    assert amlflow.ok("deploy", "small:1", "--mend", "-q").out.strip() == "small:2"
+    nothing = amlflow.ok("deploy", "small:2", "--mend", "-o", "json")
+    assert (nothing.json["model"], nothing.json["changed"]) == ("small:2", False)
+    assert "Nothing in small:2 is to mend" in nothing.err
+    assert len(amlflow.ok("model", "list", "small", "-q").out.split()) == 2
 
 
 def test_a_model_that_fails_gets_no_signature_and_says_why(amlflow: Any, poor: Path) -> None:
@@ -134,19 +145,25 @@ def test_a_workspace_is_asked_for_quota_and_rights(amlflow: Any, azure: Running,
     assert "never-made" not in amlflow.ok("endpoint", "list", "-q").out
 
 
-def test_a_closed_network_is_told_of(amlflow: Any, azure: Running, poor: Path) -> None:
+def test_a_closed_network_and_a_missing_registry_are_told_of(amlflow: Any, azure: Running, poor: Path) -> None:
     closed = f"{azure.workspace_path.rpartition('/')[0]}/closed-{uuid.uuid4().hex[:6]}"
-    properties = {"publicNetworkAccess": "Disabled", "managedNetwork": {"isolationMode": "AllowOnlyApprovedOutbound"}}
+    properties = {
+        "publicNetworkAccess": "Disabled",
+        "managedNetwork": {"isolationMode": "AllowOnlyApprovedOutbound"},
+        "containerRegistry": "",
+    }
     body = {"location": "local", "properties": properties}
     assert azure.request("PUT", closed, body, api_version="2024-04-01-preview").status_code == 202
     try:
         name = "/".join((*azure.scope[:2], closed.rpartition("/")[2]))
         found = by_what(amlflow("-w", name, "deploy", str(poor), "-t", "batch", "--check", "-o", "json"))
+        bare = by_what(amlflow("-w", name, "deploy", str(poor), "-t", "aci", "--check", "-o", "json"))
     finally:
         azure.request("DELETE", closed, api_version="2024-04-01-preview")
     assert found["network"]["severity"] == "warning"
     assert found["egress"]["severity"] == "warning"
     assert found["registered"]["severity"] == "warning"
+    assert (bare["registry"]["severity"], "az acr create" in bare["registry"]["mend"]) == ("error", True)
 
 
 def test_a_model_is_mended_in_azure_and_deployed(amlflow: Any, azure: Running, wine: str) -> None:

@@ -14,6 +14,7 @@ import yaml
 
 from amlflow.environments import spec
 from amlflow.errors import UsageError
+from amlflow.services.deployment import DeployRequest
 from amlflow.services.readiness import azure, check, model, packages, pythons, repairs
 from amlflow.services.readiness.findings import HOSTINGS, Finding
 from amlflow.targets.base import DeployOptions, ModelToDeploy
@@ -248,7 +249,7 @@ def test_the_inference_server_that_fails_on_its_start(folder: Path) -> None:
 
 def test_an_unknown_target_names_the_nearest() -> None:
     with pytest.raises(UsageError, match="Did you mean 'managed'"):
-        check.hosting_of("manged")
+        check.hosting_of(DeployRequest("wine", "manged", DeployOptions()))
 
 
 def test_rights_by_patterns() -> None:

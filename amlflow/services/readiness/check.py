@@ -33,17 +33,18 @@ class Checked:
 def check(workspace: Workspace, request: DeployRequest, report: Callable[[str], None]) -> Checked:
     """Raises `UsageError` for a target that is not known, and as `deploy` does for a model that is not there. All else is a
     finding."""
-    hosting = hosting_of(request.target)
+    hosting = hosting_of(request)
     _, found = deployment.find_model(workspace, request.model)
     return Checked(found.label, hosting.target, list(_findings(workspace, request, found, hosting, report)))
 
 
-def hosting_of(target: str) -> Hosting:
-    if target in HOSTINGS:
-        return HOSTINGS[target]
-    near = nearest(target, HOSTINGS)
+def hosting_of(request: DeployRequest) -> Hosting:
+    """Raises `UsageError` for a target that is not known."""
+    if request.target in HOSTINGS:
+        return HOSTINGS[request.target]
+    near = nearest(request.target, HOSTINGS)
     raise UsageError(
-        f"There is no deploy target {target!r}.{f' Did you mean {near}?' if near else ''}",
+        f"There is no deploy target {request.target!r}.{f' Did you mean {near}?' if near else ''}",
         f"It is one of {', '.join(HOSTINGS)}.",
     )
 

@@ -48,7 +48,7 @@ class Mended:
 def mend(workspace: Workspace, request: DeployRequest, report: Callable[[str], None], dry_run: bool = False) -> Mended:
     """With `dry_run` nothing is registered. Raises `UsageError` for a model that no registry has or that has links out of its
     folder, and as `check` does."""
-    hosting = check.hosting_of(request.target)
+    hosting = check.hosting_of(request)
     source, model = deployment.find_model(workspace, request.model)
     version = source.version
     if version is None:
