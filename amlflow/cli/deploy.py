@@ -64,6 +64,22 @@ def deploy(
         list[str] | None, typer.Option("--collect-hash", metavar="COLUMN", help="Keep a keyed hash of this column.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and change nothing.")] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Deploy nothing: say what would go wrong with the model, its packages, quota, network and rights; ends with 1 "
+            "where something is an error.",
+        ),
+    ] = False,
+    mend: Annotated[
+        bool,
+        typer.Option(
+            "--mend",
+            help="Deploy nothing: register a repaired copy of the model as its next version. With --dry-run, say what would be "
+            "repaired.",
+        ),
+    ] = False,
     port: Annotated[
         int | None,
         typer.Option("--port", min=1, max=65535, help="A free one by default.", rich_help_panel=_LOCAL),
@@ -228,7 +244,7 @@ def deploy(
 
     Example: amlflow deploy wine@champion --target local
     """
-    from amlflow.cli import progress
+    from amlflow.cli import deploy_check, progress
     from amlflow.cli.endpoint import endpoint_record, plan_record, print_endpoint
     from amlflow.services import deployment
     from amlflow.services.deploy_options import (
@@ -249,6 +265,12 @@ def deploy(
     online = AskedOnline(rollout, machines, scoring, auth_mode, request_timeout, private, no_egress)
     batch = AskedBatch(mini_batch_size, output_action, max_concurrency, retries, not no_smoke)
     request = deployment.DeployRequest(model, target, options(target, asked, online, batch))
+    if mend:
+        deploy_check.mend(state, request, dry_run)
+        return
+    if check:
+        deploy_check.check(state, request)
+        return
     found, plan = deployment.plan(state.workspace, request)
     for line in plan.warnings:
         state.warn(line)

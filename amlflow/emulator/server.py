@@ -25,6 +25,7 @@ from amlflow.emulator.arm.quotas import Quotas
 from amlflow.emulator.arm.quotas import workspaces as all_workspaces
 from amlflow.emulator.arm.registries import Registries
 from amlflow.emulator.arm.resources import Arm
+from amlflow.emulator.arm.rights import Rights
 from amlflow.emulator.arm.schedules import Schedules
 from amlflow.emulator.arm.workspaces import Workspaces
 from amlflow.emulator.artifacts import Artifacts
@@ -129,12 +130,13 @@ def _assembled(place: Path, options: dict[str, Any]) -> Iterator[App]:
         registry = Models(arm, blobs, places, tracking)
         registries = Registries(arm, blobs)
         registries.resume()
+        rights = Rights(arm)
         schedules = Schedules(arm, resources.submit)
         artifacts = Artifacts(arm, blobs, datastores, places)
         parts = (
             *(identity, control, workspaces, computes, datastores, *assets),
             *(registry, resources, schedules, history, artifacts, tracking),
-            *(OnlineEndpoints(arm, servers), deployments, scoring, registries, Autoscale(arm)),
+            *(OnlineEndpoints(arm, servers), deployments, scoring, registries, rights, Autoscale(arm)),
             *(BatchEndpoints(arm), BatchDeployments(arm, servers), BatchScoring(arm, batch)),
         )
         yield App(known, tokens, [route for part in parts for route in part.routes()], struck, recorder)

@@ -84,7 +84,7 @@ def _requests(folder: Path, endpoint: Endpoint, data: Request | None) -> list[Re
 def _reference(
     folder: Path, label: str, requests: Sequence[Request], env_manager: str, report: Callable[[str], None]
 ) -> list[Any]:
-    environment = build.ensure(*_environment(folder, env_manager), report)
+    environment = build.ensure(*model_environment(folder, env_manager), report)
     report(f"Asking {label} itself, by MLflow…")
     with tempfile.TemporaryDirectory(prefix="amlflow-") as scratch:
         asked, given = Path(scratch) / "requests.json", Path(scratch) / "answers.json"
@@ -123,7 +123,8 @@ def _reference(
         return found
 
 
-def _environment(folder: Path, env_manager: str) -> tuple[spec.EnvironmentSpec, build.Manager]:
+def model_environment(folder: Path, env_manager: str) -> tuple[spec.EnvironmentSpec, build.Manager]:
+    """An environment in which MLflow can load the model, and what makes it."""
     if env_manager == "local":
         return spec.EnvironmentSpec(""), "local"
     wanted = spec.of_model(folder).with_mlflow(str(registry.read_mlmodel(folder).get("mlflow_version") or ""))

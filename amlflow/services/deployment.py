@@ -36,18 +36,23 @@ def plan(workspace: Workspace, request: DeployRequest) -> tuple[DeployTarget, Pl
     """What deploying would do, and the target whose `apply` does it; nothing is changed. Raises for a model that is missing or
     incomplete."""
     target = find_target(workspace, request.target)
-    source = registry.find_source(workspace, request.model)
-    folder = workspace.fetch(source.location)
-    mlmodel = registry.read_mlmodel(folder)
-    registry.check_complete(folder, mlmodel, source.label)
-    example = payloads.of_example(folder, mlmodel.get("saved_input_example_info") or {})
-    registered = f"{source.version.name}:{source.version.version}" if source.version else ""
-    model = ModelToDeploy(folder, source.label, source.run_id, registered, example, mlmodel)
+    source, model = find_model(workspace, request.model)
+    registry.check_complete(model.folder, model.mlmodel, source.label)
     options = request.options.named(request.options.name or endpoint_name(source))
     if options.collect is not None:
-        _check_columns(mlmodel, source.label, options.collect)
+        _check_columns(model.mlmodel, source.label, options.collect)
     _check_free(workspace, request.target, options.name)
     return target, target.plan(model, options)
+
+
+def find_model(workspace: Workspace, asked: str) -> tuple[ModelSource, ModelToDeploy]:
+    """Whatever names a model, and its files on this machine. Raises for one that is not there or has no MLmodel file."""
+    source = registry.find_source(workspace, asked)
+    folder = workspace.fetch(source.location)
+    mlmodel = registry.read_mlmodel(folder)
+    example = payloads.of_example(folder, mlmodel.get("saved_input_example_info") or {})
+    registered = f"{source.version.name}:{source.version.version}" if source.version else ""
+    return source, ModelToDeploy(folder, source.label, source.run_id, registered, example, mlmodel)
 
 
 def find_target(workspace: Workspace, name: str) -> DeployTarget:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from amlflow.config import Config
 from amlflow.errors import NotSupported, UsageError
@@ -18,7 +17,6 @@ from amlflow.workspaces.base import ModelVersion, Workspace
 FROM_TAG, RUN_TAG, CREATED_TAG = "amlflow.promoted_from", "amlflow.promoted_run", "amlflow.promoted_created_ms"
 _OWN_TAGS = (FROM_TAG, RUN_TAG, CREATED_TAG)
 _REGISTRY = re.compile(r"registry:.*|(?:azureml:|/)(?:.*/)?registries/[^/]+/?", re.IGNORECASE)
-_EXPERIMENT, _FOLDER = "Default", "model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +71,7 @@ def promote(
         folder = source.fetch(version.location)
         registry.check_complete(folder, registry.read_mlmodel(folder), f"{version.name}:{version.version}")
         say(f"Copying {version.name}:{version.version} to {to.name}…")
-        run_id = _uploaded(to, name, folder)
-        made = to.create_model_version(name, f"runs:/{run_id}/{_FOLDER}", run_id, version.description, tags)
+        made = registry.register_files(to, name, folder, f"promote-{name}", version.description, tags)
     if aliases:
         registry.set_aliases(to, made, aliases, say)
         made = to.get_model_version(name, made.version)
@@ -86,16 +83,3 @@ def _promoted_before(to: Workspace, name: str, tags: dict[str, str]) -> ModelVer
         if all(version.tags.get(key) == tags[key] for key in (FROM_TAG, CREATED_TAG)):
             return version
     return None
-
-
-def _uploaded(to: Workspace, name: str, folder: Path) -> str:
-    """The id of a new run that has the model's files."""
-    run = to.create_run(to.ensure_experiment(_EXPERIMENT).id, f"promote-{name}", {}, {})
-    try:
-        for entry in sorted(folder.iterdir()):
-            to.log_artifact(run.id, entry, _FOLDER)
-    except BaseException:
-        to.finish_run(run.id, "FAILED")
-        raise
-    to.finish_run(run.id, "FINISHED")
-    return run.id

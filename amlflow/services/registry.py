@@ -14,6 +14,9 @@ from amlflow.services import references
 from amlflow.services.references import ModelSource
 from amlflow.workspaces.base import ModelVersion, Workspace
 
+# Of a run that is made for the files of a version alone.
+_EXPERIMENT, _FOLDER = "Default", "model"
+
 
 @dataclass(frozen=True, slots=True)
 class RegisterRequest:
@@ -47,6 +50,21 @@ def register(workspace: Workspace, request: RegisterRequest, warn: Callable[[str
     )
     set_aliases(workspace, version, request.aliases, warn)
     return workspace.get_model_version(version.name, version.version) if request.aliases else version
+
+
+def register_files(
+    workspace: Workspace, name: str, folder: Path, run_name: str, description: str, tags: Mapping[str, str]
+) -> ModelVersion:
+    """A version whose files are copied from the folder into the workspace, as those of a new run."""
+    run = workspace.create_run(workspace.ensure_experiment(_EXPERIMENT).id, run_name, {}, {})
+    try:
+        for entry in sorted(folder.iterdir()):
+            workspace.log_artifact(run.id, entry, _FOLDER)
+    except BaseException:
+        workspace.finish_run(run.id, "FAILED")
+        raise
+    workspace.finish_run(run.id, "FINISHED")
+    return workspace.create_model_version(name, f"runs:/{run.id}/{_FOLDER}", run.id, description, tags)
 
 
 def wait_until_ready(workspace: Workspace, version: ModelVersion, timeout_s: float = 300.0) -> ModelVersion:

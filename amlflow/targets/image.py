@@ -11,15 +11,13 @@ import hashlib
 import json
 import re
 import shutil
-import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from amlflow import serving
-from amlflow.environments import build, spec
+from amlflow.environments import build, resolution, spec
 from amlflow.errors import AmlflowError, NotSupported, UsageError
 from amlflow.targets.base import ModelToDeploy
 from amlflow.targets.local import SERVER_REQUIREMENTS
@@ -28,8 +26,8 @@ PORT = 5001
 BASE = "mcr.microsoft.com/azurelinux/base/python:3.12"
 # uv brings any Python that the base has not. Of wheels it takes those that fit the base's C library.
 _UV = "uv>=0.5.20,<1"
-_PLATFORM = "x86_64-manylinux_2_28"
-_PYTHONS = ("3.12", "3.11", "3.13", "3.10", "3.14", "3.9")
+PLATFORM = "x86_64-manylinux_2_28"
+PYTHONS = ("3.12", "3.11", "3.13", "3.10", "3.14", "3.9")
 _SERVING = ("__init__", "app", "boot", "loader", "payload", "signature", "worker")
 # Above every user of the base image; a number needs no entry in /etc/passwd, and lets a cluster see that it is not root.
 _USER = "10001:10001"
@@ -61,6 +59,13 @@ class Image:
 
 def of_model(model: ModelToDeploy) -> Image:
     """Raises `NotSupported` for a model that needs conda, `UsageError` for requirements that an image cannot or must not hold."""
+    wanted = requirements(model)
+    python = minor(wanted.python)
+    return Image(model, wanted, python, _tag(model, wanted, python))
+
+
+def requirements(model: ModelToDeploy) -> spec.EnvironmentSpec:
+    """What is installed into the image. Raises as `of_model` does."""
     wanted = spec.of_model(model.folder)
     if wanted.conda_file is not None:
         raise NotSupported(
@@ -69,9 +74,7 @@ def of_model(model: ModelToDeploy) -> Image:
         )
     for line in (*wanted.requirements, *wanted.build_requirements):
         check_line(line, wanted.source)
-    wanted = wanted.adding(*wanted.build_requirements, *SERVER_REQUIREMENTS)
-    python = _minor(wanted.python)
-    return Image(model, wanted, python, _tag(model, wanted, python))
+    return wanted.adding(*wanted.build_requirements, *SERVER_REQUIREMENTS)
 
 
 def write(image: Image, folder: Path, report: Callable[[str], None]) -> None:
@@ -86,7 +89,7 @@ def write(image: Image, folder: Path, report: Callable[[str], None]) -> None:
     (folder / "Dockerfile").write_text(_dockerfile(image.python), encoding="utf-8")
     (app / "requirements.txt").write_text(locked, encoding="utf-8")
     (app / "spec.json").write_text(_spec(image.model), encoding="utf-8")
-    for relative, source in _files(image.model):
+    for relative, source in files(image.model):
         target = app / relative
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
@@ -100,8 +103,9 @@ def _spec(model: ModelToDeploy) -> str:
     return json.dumps({"label": model.label, "model_folder": "/app/model", "open_health": True}) + "\n"
 
 
-def _files(model: ModelToDeploy) -> Iterator[tuple[str, Path]]:
-    """Of all that is copied as it is, in a fixed order: where it comes to lie below `/app`, and the file."""
+def files(model: ModelToDeploy) -> Iterator[tuple[str, Path]]:
+    """Of all that is copied as it is, in a fixed order: where it comes to lie below `/app`, and the file. Raises `UsageError` for
+    a link that leads out of the model's folder."""
     home = Path(serving.__file__).parent
     for name in _SERVING:
         yield f"serving/{name}.py", home / f"{name}.py"
@@ -123,7 +127,7 @@ def _tag(model: ModelToDeploy, wanted: spec.EnvironmentSpec, python: str) -> str
     total = hashlib.sha256()
     for part in (_dockerfile(python), _spec(model), *wanted.requirements):
         total.update(hashlib.sha256(_content(part)).digest())
-    for relative, file in _files(model):
+    for relative, file in files(model):
         total.update(hashlib.sha256(relative.encode()).digest())
         own = hashlib.sha256()
         with file.open("rb") as source:
@@ -158,7 +162,7 @@ def check_line(line: str, source: str) -> None:
         )
 
 
-def _minor(python: str) -> str:
+def minor(python: str) -> str:
     """The Python that the model asks for, without its patch number; of a range the first that fits, the base's own first."""
     from packaging.specifiers import SpecifierSet
 
@@ -167,22 +171,17 @@ def _minor(python: str) -> str:
     if not re.match(r"[<>~!=]", python):
         return ".".join(python.split(".")[:2])
     allowed = SpecifierSet(python)
-    found = next((minor for minor in _PYTHONS if f"{minor}.20" in allowed or f"{minor}.0" in allowed), "")
+    found = next((minor for minor in PYTHONS if f"{minor}.20" in allowed or f"{minor}.0" in allowed), "")
     if not found:
-        raise UsageError(f"The model asks for Python {python}, which is none of {', '.join(_PYTHONS)}.")
+        raise UsageError(f"The model asks for Python {python}, which is none of {', '.join(PYTHONS)}.")
     return found
 
 
 def _locked(image: Image) -> str:
-    lines: Sequence[str] = image.requirements.requirements
+    lines = image.requirements.requirements
     # A package at an address has no hash in an index, and one line with a hash asks every line for one.
-    hashes = [] if any("://" in line for line in lines) else ["--generate-hashes"]
-    with tempfile.TemporaryDirectory() as place:
-        asked = Path(place) / "requirements.in"
-        asked.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        command = [build.uv_binary(), "pip", "compile", "--quiet", "--no-header", "--no-annotate", *hashes]
-        command += ["--python-version", image.python, "--python-platform", _PLATFORM, str(asked)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, cwd=place)
+    hashes = not any("://" in line for line in lines)
+    done = resolution.compiled(lines, image.python, PLATFORM, hashes=hashes)
     if done.returncode != 0:
         raise build.install_error(image.requirements, done.stderr)
     return done.stdout

@@ -22,7 +22,9 @@ PROVIDER = "/providers/microsoft.machinelearningservices/"
 # Where these api-versions have no answers of their own in the folder, those of this one count.
 NEAREST = "2024-04-01-preview"
 # Addresses that ARM hands out for operations, and those of other providers, are in no file of this service.
-OUTSIDE = re.compile(r".*/(?:\w+OperationsStatus|\w+OperationResults)/[^/]+", re.IGNORECASE)
+OUTSIDE = re.compile(
+    r".*/(?:\w+OperationsStatus|\w+OperationResults)/[^/]+|.*/providers/Microsoft\.Authorization/\w+", re.IGNORECASE
+)
 _PLACE = re.compile(r"\{(\w+)\}")
 # Where the front end of the data plane stands, and the doors of batch endpoints, which take what it takes.
 _FRONT = "/mferp/managementfrontend"

@@ -1,0 +1,1 @@
+"""What would go wrong with a deploy, told before it is made: the model, its packages, the workspace."""
