@@ -53,6 +53,12 @@ class Unavailable(AmlflowError):
     exit_code = 5
 
 
+class GateFailed(AmlflowError):
+    """A gate of the user's own did not hold."""
+
+    exit_code = 6
+
+
 class NotSupported(AmlflowError):
     """This workspace or target cannot do what was asked; `mend` says what to use instead."""
 
