@@ -78,11 +78,13 @@ def chart(title: str, shown: Sequence[Line], x_name: str, width: int, coloured: 
     figure.height = HEIGHT
     figure.color_mode, figure.with_colors, figure.origin = "names", coloured, False
     figure.x_label, figure.y_label = x_name, "value"
-    figure.x_ticks_fkt = figure.y_ticks_fkt = lambda low, _high: f"{low:.4g}"
+    figure.y_ticks_fkt = lambda low, _high: f"{low:.4g}"
     points = [point for line in shown for point in line.points if math.isfinite(point[1])]
     legend = [_legend(index, line, coloured) for index, line in enumerate(shown)]
     if not points:
         return "\n".join([title, *legend])
+    steps = all(float(x).is_integer() for x, _ in points) and max(points)[0] - min(points)[0] > figure.width / 10
+    figure.x_ticks_fkt = lambda low, _high: f"{low:.0f}" if steps and abs(low) < 1e9 else f"{low:.4g}"
     figure.set_x_limits(*_limits([x for x, _ in points], 2 * figure.width))
     figure.set_y_limits(*_limits([y for _, y in points], 4 * figure.height))
     for index, line in enumerate(shown):

@@ -4,6 +4,8 @@ import math
 import random
 import re
 
+import pytest
+
 from amlflow.reports.chart import Line, chart, lines, reduced
 from amlflow.workspaces.base import MetricPoint, Run
 
@@ -32,7 +34,10 @@ def test_every_run_has_a_line_and_a_place_in_the_legend() -> None:
     assert "\x1b" not in drawn
 
 
-def test_colours_change_nothing_but_the_colours() -> None:
+def test_colours_change_nothing_but_the_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    # plotille has colours for terminals only.
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("FORCE_COLOR", "1")
     shown = [
         Line("one", [(x, math.sin(x / 5)) for x in range(50)]),
         Line("two", [(x, math.cos(x / 5)) for x in range(50)]),
