@@ -24,7 +24,7 @@ for run_id in sys.argv[2:]:
 """
 
 
-def build(root: Path, long: int = LONG) -> list[str]:
+def build(root: Path, long: int = LONG, width: int = METRICS) -> list[str]:
     """A workspace of that size, written in bulk into a database that amlflow made. Returns the `long` runs with histories."""
     from amlflow.workspaces.local.workspace import LocalWorkspace
 
@@ -51,7 +51,7 @@ def build(root: Path, long: int = LONG) -> list[str]:
                 ),
             )
         first = ids[:RUNS]
-        metrics = [(f"m{m}", chance.random(), now, 0, 0, run) for run in first for m in range(METRICS)]
+        metrics = [(f"m{m}", chance.random(), now, 0, 0, run) for run in first for m in range(width)]
         db.executemany(
             "INSERT INTO metrics (key, value, timestamp, step, is_nan, run_uuid) VALUES (?, ?, ?, ?, ?, ?)", metrics
         )
@@ -100,12 +100,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--store", type=Path, help="keep the store here between runs")
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--metrics", type=int, default=METRICS, help="of each run")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         root = (options.store or Path(temporary) / "store").absolute()
         marker = root / "histories.txt"
         if not marker.exists():
-            marker.write_text("\n".join(build(root)))
+            marker.write_text("\n".join(build(root, width=options.metrics)))
         long_runs = marker.read_text().split()
         uri = f"sqlite:///{root}/mlflow.db"
         env = {"MLFLOW_TRACKING_URI": uri, "AMLFLOW_WORKSPACE": f"local:{root}", "PYTHONWARNINGS": "ignore"}
@@ -128,7 +129,7 @@ def main() -> None:
         )
         floor = sql_alone(root)
         show(
-            f"Reading {RUNS} runs x {METRICS} metrics x {PARAMS} params, whole processes",
+            f"Reading {RUNS} runs x {options.metrics} metrics x {PARAMS} params, whole processes",
             [
                 Row("compare --sort m3 --top 20 / mlflow runs list", top, listing, 1 / 15),
                 Row("run list -o json / mlflow experiments csv", every, exporting, 0.1),

@@ -7,6 +7,11 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
+from pathlib import Path
+
+# What GitHub takes from one step is 1 MiB; more fails the upload of all of it.
+_MOST_BYTES = 1_000_000
 
 
 def annotate(error: str) -> None:
@@ -25,6 +30,29 @@ def mask(secret: str) -> None:
     elif _azure():
         sys.stderr.write(f"##vso[task.setsecret]{secret}\n")
     sys.stderr.flush()
+
+
+def summarize(markdown: str) -> None:
+    """Show the text on the page of the run or build: GitHub's step summary, Azure Pipelines' extensions tab."""
+    if _github() and (file := os.environ.get("GITHUB_STEP_SUMMARY")):
+        with Path(file).open("a", encoding="utf-8") as summary:
+            summary.write(_cut(markdown, _MOST_BYTES - Path(file).stat().st_size) + "\n")
+    elif _azure():
+        # The agent reads the file after the line, so it stays; the agent empties its folder at the next job.
+        folder = os.environ.get("AGENT_TEMPDIRECTORY") or tempfile.gettempdir()
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=folder, prefix="amlflow-", suffix=".md", delete=False
+        ) as kept:
+            kept.write(markdown)
+        sys.stderr.write(f"##vso[task.uploadsummary]{kept.name}\n")
+
+
+def _cut(markdown: str, most_bytes: int) -> str:
+    """The first lines that fit."""
+    if len(markdown.encode()) <= most_bytes:
+        return markdown
+    kept = markdown.encode()[: max(0, most_bytes - 200)].rpartition(b"\n")[0].decode(errors="ignore")
+    return f"{kept}\n\n_The rest is in the log: a summary holds 1 MiB._\n"
 
 
 def _github() -> bool:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import sys
+import time
 from typing import Annotated
 
 import typer
 
 from amlflow.cli.completers import complete_experiment, complete_run
-from amlflow.cli.framework import Command, verb
+from amlflow.cli.framework import CommandOverWorkspaces, verb
 from amlflow.cli.state import State
 
 app = verb()
 
 
-@app.command(cls=Command)
+@app.command(cls=CommandOverWorkspaces)
 def compare(
     ctx: typer.Context,
     runs: Annotated[list[str] | None, typer.Argument(metavar="RUN…", autocompletion=complete_run)] = None,
@@ -27,7 +27,10 @@ def compare(
     ] = "",
     top: Annotated[int | None, typer.Option("--top", "-n", min=1, help="Only the first so many.")] = None,
     baseline: Annotated[
-        str, typer.Option("--baseline", help="Show how far each is from this run.", autocompletion=complete_run)
+        str,
+        typer.Option(
+            "--baseline", help="Show how far each is from this run, model or best:METRIC.", autocompletion=complete_run
+        ),
     ] = "",
     metric: Annotated[list[str] | None, typer.Option("--metric", "-m", help="Only this metric.")] = None,
     param: Annotated[list[str] | None, typer.Option("--param", help="Only this parameter.")] = None,
@@ -36,35 +39,62 @@ def compare(
     history: Annotated[
         list[str] | None, typer.Option("--history", metavar="METRIC", help="Every logged value of it, in -o json.")
     ] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
+    plot: Annotated[
+        list[str] | None, typer.Option("--plot", metavar="METRIC", help="Draw its history as a chart.")
+    ] = None,
+    x: Annotated[str, typer.Option("--x", metavar="step|time", help="What charts have from left to right.")] = "step",
+    watch: Annotated[bool, typer.Option("--watch", help="Follow the runs until all have ended.")] = False,
+    fail_if: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fail-if", metavar="EXPR", help="End with exit code 6 where a run makes it true: 'rmse > baseline*1.02'."
+        ),
+    ] = None,
+    junit: Annotated[
+        str, typer.Option("--junit", metavar="FILE", help="Write what --fail-if found as JUnit's XML.")
+    ] = "",
+    seeds: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--seeds", metavar="PARAM", help="Compare groups of runs that differ in this param only, by their means."
+        ),
+    ] = None,
+    markdown: Annotated[
+        bool,
+        typer.Option("--markdown", help="Print Markdown; on GitHub Actions and Azure Pipelines also to the summary."),
+    ] = False,
 ) -> None:
     """Compare runs side by side: parameters that differ, metrics with the best marked.
 
+    Runs of other workspaces are WORKSPACE::RUN; -w may be given several times.
+
     Example: amlflow compare --experiment wine --sort rmse --top 10
     """
-    from amlflow.cli.output import Column, number, print_table
-    from amlflow.reports import comparison as report
-    from amlflow.services import comparison
+    from amlflow.cli import comparing
+    from amlflow.services import comparison, gates
 
-    state = State.of(ctx)
+    started, state = time.monotonic(), State.of(ctx)
     request = comparison.CompareRequest(
-        runs or [], experiment, filter, sort, top, baseline, lower or [], higher or [], metric or [], param or []
+        runs=runs or [],
+        experiment=experiment,
+        filter=filter,
+        sort=sort,
+        top=top,
+        baseline=baseline,
+        lower=lower or [],
+        higher=higher or [],
+        metrics=metric or [],
+        params=param or [],
+        seeds=seeds or [],
+        fail_if=fail_if or [],
     )
-    document = state.out.wants_document() or state.quiet
-    drawn = not document and (state.out.format == "table" or markdown)
-    read = history or (comparison.shown_metrics(request) if drawn else None)
-    result = comparison.compare(state.workspace, request, read)
-    if document and not markdown:
-        records = report.document(result)
-        state.out.many(records["runs"], (), "run_id") if state.quiet else state.out.one(records, "baseline")
-        return
-    table = report.grid(result, number, everything=bool(metric or param) or state.out.format == "tsv")
-    if markdown:
-        sys.stdout.write(report.markdown(table))
-    elif state.out.format == "tsv":
-        sys.stdout.write("".join("\t".join(row) + "\n" for row in [table.headings, *table.rows]))
-    else:
-        columns = [Column(heading, "", right=index in table.right) for index, heading in enumerate(table.headings)]
-        print_table(table.rows, columns)
-        if table.left_out:
-            state.note(table.left_out)
+    view = comparing.View(history or [], plot or [], x, markdown, junit)
+    comparing.check(state, request, view)
+    origin = comparing.gather(state, request)
+    if watch:
+        request = comparing.follow(state, origin, request, view)
+    result = comparing.compare(state, origin, request, view, state.note)
+    if junit:
+        comparing.write_junit(junit, result, time.monotonic() - started)
+    comparing.show(state, origin, result, view, request)
+    gates.check(result.findings)

@@ -93,7 +93,7 @@ def _workspace(ctx: typer.Context) -> Workspace:
     state = State()
     context: typer.Context | None = ctx
     while context is not None:
-        state.workspace_option = state.workspace_option or context.params.get("workspace_option") or ""
+        state.workspace_options = state.workspace_options or tuple(context.params.get("workspace_option") or ())
         context = context.parent  # type: ignore[assignment]
     return state.workspace
 

@@ -34,7 +34,9 @@ class Entry:
 
 
 class Command(TyperCommand):
-    """A command that takes the global options too, and its defaults from `amlflow.yaml`."""
+    """A command that takes the global options too, and its defaults from `amlflow.yaml`. It works in one workspace."""
+
+    several_workspaces = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -50,7 +52,16 @@ class Command(TyperCommand):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        State.of(ctx).update({name: ctx.params.pop(name, None) for name in GLOBAL_NAMES})
+        state = State.of(ctx)
+        state.update({name: ctx.params.pop(name, None) for name in GLOBAL_NAMES})
+        if len(state.workspace_options) > 1 and not self.several_workspaces:
+            from amlflow.workspaces.resolve import without_login
+
+            said = ", ".join(without_login(asked) for asked in state.workspace_options)
+            raise UsageError(
+                f"`{ctx.command_path}` works in one workspace, and -w names {len(state.workspace_options)}: {said}.",
+                "Give -w once; `amlflow compare` takes several.",
+            )
         return super().invoke(ctx)
 
     def _defaults(self, ctx: Any, args: Sequence[str]) -> dict[str, Any] | None:
@@ -79,6 +90,12 @@ class Command(TyperCommand):
                     f"`amlflow {command} --help` lists them.",
                 )
         return {known[key]: value for key, value in body.items()}
+
+
+class CommandOverWorkspaces(Command):
+    """One that takes -w several times."""
+
+    several_workspaces = True
 
 
 class Group(TyperGroup):
@@ -185,7 +202,7 @@ def _check_auth(value: str) -> str:
 
 def _global_signature(
     workspace_option: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
             "-w",
             "--workspace",
@@ -195,7 +212,7 @@ def _global_signature(
             rich_help_panel=_GLOBAL_PANEL,
             autocompletion=complete_workspace,
         ),
-    ] = "",
+    ] = None,
     output_format: Annotated[
         str,
         typer.Option(

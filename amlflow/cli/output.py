@@ -8,9 +8,13 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from amlflow.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 Record = Mapping[str, Any]
 
@@ -120,20 +124,29 @@ def to_json(value: Any, indent: int | None = None) -> str:
 
 def print_table(rows: Sequence[Sequence[str]], columns: Sequence[Column], headings: bool = True) -> None:
     """A table for a person's eyes; plain and as wide as it needs to be where stdout is not a terminal."""
-    from rich.console import Console
+    console().print(table(rows, columns, headings))
+
+
+def table(rows: Sequence[Sequence[str]], columns: Sequence[Column], headings: bool = True) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, show_header=headings, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    drawn = Table(box=None, show_header=headings, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column in columns:
-        table.add_column(
+        drawn.add_column(
             column.heading, justify="right" if column.right else "left", style=column.style, overflow="fold"
         )
     for row in rows:
-        table.add_row(*(Text.from_ansi(cell) if "\x1b" in cell else Text(cell) for cell in row))
-    terminal = sys.stdout.isatty()
-    width = None if terminal or os.environ.get("COLUMNS") else 10_000
-    Console(width=width, no_color=True if os.environ.get("NO_COLOR") else None, highlight=False).print(table)
+        drawn.add_row(*(Text.from_ansi(cell) if "\x1b" in cell else Text(cell) for cell in row))
+    return drawn
+
+
+def console() -> Console:
+    """stdout, as wide as the terminal, or as what is printed needs where it is none."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 10_000
+    return Console(width=width, no_color=True if os.environ.get("NO_COLOR") else None, highlight=False)
 
 
 def text(value: Any) -> str:

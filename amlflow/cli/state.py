@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class State:
     """One invocation's global options. The workspace is resolved when a command first asks for it."""
 
-    workspace_option: str = ""
+    workspace_options: tuple[str, ...] = ()
     output_format: str = ""
     query: str = ""
     auth: str = ""
@@ -38,12 +38,17 @@ class State:
 
     def update(self, values: dict[str, Any]) -> None:
         """Take the global options given after the command's name; they win over those before it."""
-        self.workspace_option = values.get("workspace_option") or self.workspace_option
+        self.workspace_options = tuple(values.get("workspace_option") or ()) or self.workspace_options
         self.output_format = values.get("output_format") or self.output_format
         self.query = values.get("query") or self.query
         self.auth = values.get("auth") or self.auth
         self.quiet = bool(values.get("quiet")) or self.quiet
         self.verbose = bool(values.get("verbose")) or self.verbose
+
+    @property
+    def workspace_option(self) -> str:
+        """What -w says, the first of them where a command takes several."""
+        return self.workspace_options[0] if self.workspace_options else ""
 
     @cached_property
     def config(self) -> config.Config:
@@ -60,6 +65,13 @@ class State:
         from amlflow.workspaces import resolve
 
         return resolve.open_workspace(self.resolved, self.note, self.auth)
+
+    def open(self, asked: str, source: str) -> Workspace:
+        """Another workspace, as -w takes it; `source` is where it was said."""
+        from amlflow.workspaces import resolve
+
+        resolved = resolve.Resolved(resolve.parse(asked, self.config), asked, source)
+        return resolve.open_workspace(resolved, self.note, self.auth)
 
     @cached_property
     def out(self) -> Output:

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
+from amlflow.reports import gates, groups
+from amlflow.reports.gates import Finding
+from amlflow.reports.grid import BEST, METRICS_IN_ROWS, Direction, Grid, arrow
+from amlflow.reports.groups import Grouping
 from amlflow.reports.sparkline import sparkline
 from amlflow.workspaces.base import MetricPoint, Run
 
-Direction = Literal["higher", "lower", "unknown"]
-
 MOST_IN_COLUMNS = 4
-METRICS_IN_ROWS = 6
 PARAMS_IN_ROWS = 4
-BEST = "★"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,39 +41,27 @@ class ParamRow:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """`metrics` in the order asked for, else the sorted-by metric first; `params` with the differing ones first."""
+    """`metrics` in the order asked for, else the sorted-by metric first; `params` with the differing ones first. Where runs of
+    several workspaces are compared, `workspaces` names that of each run, whose id is then `WORKSPACE::ID`. `findings` are what
+    the gates said."""
 
     runs: Sequence[Run]
     metrics: Sequence[MetricRow]
     params: Sequence[ParamRow]
     baseline: Run | None = None
     histories: Mapping[str, Mapping[str, Sequence[MetricPoint]]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """Text cells under headings; `right` holds the positions of the columns of numbers, `left_out` what did not fit."""
-
-    headings: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    right: frozenset[int]
-    left_out: str = ""
+    workspaces: Sequence[str] = ()
+    grouping: Grouping | None = None
+    findings: Sequence[Finding] = ()
 
 
 def grid(comparison: Comparison, number: Callable[[float], str], everything: bool = False) -> Grid:
     """The cells that people see. `number` writes a metric's value; `everything` keeps every column, however wide."""
+    if comparison.grouping is not None:
+        return groups.grid(comparison.grouping, number, everything)
     if len(comparison.runs) <= MOST_IN_COLUMNS:
         return _runs_in_columns(comparison, number)
     return _runs_in_rows(comparison, number, everything)
-
-
-def markdown(table: Grid) -> str:
-    """A GitHub-flavoured table; cells cannot break out of it."""
-    head = "| " + " | ".join(_escaped(cell) or " " for cell in table.headings) + " |"
-    rule = "| " + " | ".join("---:" if index in table.right else "---" for index in range(len(table.headings))) + " |"
-    body = ["| " + " | ".join(_escaped(cell) for cell in row) + " |" for row in table.rows]
-    note = ["", f"_{_escaped(table.left_out)}_"] if table.left_out else []
-    return "\n".join([head, rule, *body, *note]) + "\n"
 
 
 def document(comparison: Comparison) -> dict[str, Any]:
@@ -83,6 +71,7 @@ def document(comparison: Comparison) -> dict[str, Any]:
         "runs": [
             {
                 "run_id": run.id,
+                **({"workspace": comparison.workspaces[i]} if comparison.workspaces else {}),
                 "name": run.name,
                 "experiment": run.experiment_name,
                 "status": run.status,
@@ -104,11 +93,15 @@ def document(comparison: Comparison) -> dict[str, Any]:
             for row in comparison.metrics
         ],
         "params": [{"key": row.key, "differs": row.differs} for row in comparison.params],
+        **({"groups": groups.document(comparison.grouping)} if comparison.grouping else {}),
+        **({"gates": gates.document(comparison.findings)} if comparison.findings else {}),
     }
 
 
 def _runs_in_columns(comparison: Comparison, number: Callable[[float], str]) -> Grid:
     rows: list[list[str]] = [["status", *(run.status for run in comparison.runs)]]
+    if comparison.workspaces:
+        rows.insert(0, ["workspace", *comparison.workspaces])
     for param in comparison.params:
         mark = "≠ " if param.differs and len(comparison.runs) > 1 else ""
         rows.append([f"{mark}{param.key}", *(value if value is not None else "-" for value in param.values)])
@@ -123,10 +116,18 @@ def _runs_in_rows(comparison: Comparison, number: Callable[[float], str], everyt
     metrics = comparison.metrics if everything else comparison.metrics[:METRICS_IN_ROWS]
     differing = [param for param in comparison.params if param.differs]
     params = comparison.params if everything else differing[:PARAMS_IN_ROWS]
-    headings = ["RUN", "NAME", *(_metric_heading(metric) for metric in metrics), *(param.key for param in params)]
+    where = ["WORKSPACE"] if comparison.workspaces else []
+    headings = [
+        *where,
+        "RUN",
+        "NAME",
+        *(_metric_heading(metric) for metric in metrics),
+        *(param.key for param in params),
+    ]
     rows = [
         [
-            run.id[:8],
+            *comparison.workspaces[index : index + 1],
+            run.id.rpartition("::")[2][:8],
             _run_heading(comparison, run),
             *(_cell(comparison, metric, index, number) for metric in metrics),
             *(param.values[index] or "-" for param in params),
@@ -139,7 +140,7 @@ def _runs_in_rows(comparison: Comparison, number: Callable[[float], str], everyt
     if len(params) < len(differing):
         left.append(f"{len(differing) - len(params)} more differing parameters")
     note = f"{' and '.join(left)}: name them with --metric and --param, or use -o json." if left else ""
-    return Grid(headings, rows, frozenset(range(2, 2 + len(metrics))), note)
+    return Grid(headings, rows, frozenset(range(2 + len(where), 2 + len(where) + len(metrics))), note)
 
 
 def _cell(comparison: Comparison, metric: MetricRow, index: int, number: Callable[[float], str]) -> str:
@@ -158,7 +159,7 @@ def _cell(comparison: Comparison, metric: MetricRow, index: int, number: Callabl
 
 
 def _metric_heading(metric: MetricRow) -> str:
-    return metric.key + {"lower": " ↓", "higher": " ↑", "unknown": ""}[metric.direction]
+    return metric.key + arrow(metric.direction)
 
 
 def _run_heading(comparison: Comparison, run: Run) -> str:
@@ -180,7 +181,3 @@ def _history_of(comparison: Comparison, run: Run) -> dict[str, Any]:
             for key, points in lines.items()
         }
     }
-
-
-def _escaped(cell: str) -> str:
-    return cell.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\r", " ").replace("\n", " ")

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from amlflow.errors import NotFound, UsageError
-from amlflow.reports.comparison import MOST_IN_COLUMNS, Comparison, Direction, MetricRow, ParamRow
-from amlflow.services import references
-from amlflow.workspaces.base import Run, RunQuery, Workspace
+from amlflow.reports.comparison import MOST_IN_COLUMNS, Comparison, MetricRow, ParamRow
+from amlflow.reports.gates import Finding
+from amlflow.reports.grid import Direction
+from amlflow.reports.groups import Grouping, GroupMetric
+from amlflow.services import gates, seeds
+from amlflow.services.expressions import Expression
+from amlflow.services.gates import Subject
+from amlflow.services.sources import Sources
+from amlflow.workspaces.base import Run, RunQuery
 
 # Read as words of a metric's name: `val_loss`, `training_rmse`, `test.f1-score`. The first list wins, so that
 # `error_rate` and `false_positive_rate` count as lower-is-better although `rate` alone says nothing.
@@ -31,7 +37,9 @@ _HIGHER_WORD = re.compile(rf"(?:^|[^a-z0-9])(?:{_HIGHER})(?:$|[^a-z0-9])")
 @dataclass(frozen=True, slots=True)
 class CompareRequest:
     """Either `runs`, or an experiment with an optional filter. `sort` is a metric: best first, by its direction;
-    `top` keeps the first so many. `lower` and `higher` name metrics whose direction the names do not tell."""
+    `top` keeps the first so many, of the groups where `seeds` names the params that runs of one group may differ in. `lower` and
+    `higher` name metrics whose direction the names do not tell. `fail_if` are the gates, as text. `patient` takes a metric or
+    param that no run has for one that is still to come."""
 
     runs: Sequence[str] = ()
     experiment: str = ""
@@ -43,25 +51,49 @@ class CompareRequest:
     higher: Sequence[str] = ()
     metrics: Sequence[str] = ()
     params: Sequence[str] = ()
+    seeds: Sequence[str] = ()
+    fail_if: Sequence[str] = ()
+    patient: bool = False
+
+    @property
+    def sort_key(self) -> str:
+        return self.sort.lstrip("+-")
 
 
-def compare(workspace: Workspace, request: CompareRequest, history: Sequence[str] | None = None) -> Comparison:
-    """`history` names the metrics whose histories are read too (all when empty, none when None)."""
-    baseline = references.find_run(workspace, request.baseline, request.experiment) if request.baseline else None
-    runs = _runs(workspace, request)
+def compare(
+    sources: Sources,
+    request: CompareRequest,
+    history: Sequence[str] | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> Comparison:
+    """`history` names the metrics whose histories are read too (all when empty, none when None); `report` is told of workspaces
+    that lack the experiment. Raises `UsageError` for a gate that cannot be read, before anything else is."""
+    expressions = gates.read(request.fail_if, bool(request.baseline))
+    baseline = sources.find_one(request.baseline, request.experiment) if request.baseline else None
+    runs = _runs(sources, request, report)
     if baseline is not None and all(run.id != baseline.id for run in runs):
         runs = [baseline, *runs]
-    histories = workspace.metric_histories([run.id for run in runs], history) if history is not None else {}
-    _check_known(request.metrics, {key for run in runs for key in run.metrics}, "metric")
-    if request.sort:
-        _check_known([request.sort.lstrip("+-")], {key for run in runs for key in run.metrics}, "metric")
-    _check_known(request.params, {key for run in runs for key in run.params}, "param")
-    return Comparison(runs, _metric_rows(runs, baseline, request), _param_rows(runs, request), baseline, histories)
+    histories = sources.histories(runs, history) if history is not None else {}
+    if not request.patient:
+        sorting = [request.sort_key] if request.sort else []
+        _check_known([*request.metrics, *sorting], {key for run in runs for key in run.metrics}, "metric")
+        _check_known(request.params, {key for run in runs for key in run.params}, "param")
+    grouping = _grouping(runs, baseline, request) if request.seeds else None
+    return Comparison(
+        runs,
+        _metric_rows(runs, baseline, request),
+        _param_rows(runs, request),
+        baseline,
+        histories,
+        sources.labels(runs),
+        grouping,
+        _findings(expressions, runs, baseline, grouping),
+    )
 
 
 def shown_metrics(request: CompareRequest) -> list[str] | None:
     """The metrics worth a sparkline: those asked for, else the sorted-by one, else all of a few named runs."""
-    asked = [*request.metrics, *([request.sort.lstrip("+-")] if request.sort else [])]
+    asked = [*request.metrics, *([request.sort_key] if request.sort else [])]
     if asked:
         return list(dict.fromkeys(asked))
     return [] if request.runs and len(request.runs) <= MOST_IN_COLUMNS else None
@@ -91,34 +123,37 @@ def best_positions(values: Sequence[float | None], way: Direction) -> frozenset[
     return frozenset(index for index, value in enumerate(values) if value == best)
 
 
-def _runs(workspace: Workspace, request: CompareRequest) -> list[Run]:
+def _runs(sources: Sources, request: CompareRequest, report: Callable[[str], None]) -> list[Run]:
     if request.runs and request.filter:
         raise UsageError("Runs and --filter exclude each other.", "Name runs, or an --experiment with --filter.")
+    top = None if request.seeds else request.top
     if request.runs:
-        found = [references.find_run(workspace, name, request.experiment) for name in request.runs]
+        found = [run for name in request.runs for run in sources.find(name, request.experiment)]
         unique = list({run.id: run for run in found}.values())
         if request.sort:
             unique = _sorted(unique, request)
-        return unique[: request.top]
+        return unique[:top]
     if not request.experiment:
         raise UsageError(
             "There is nothing to compare: no run is named and no experiment.",
             "Try `amlflow compare --experiment NAME`, or name runs.",
         )
-    experiment = workspace.find_experiment(request.experiment)
-    way = direction(request.sort.lstrip("+-"), request.lower, request.higher)
+    way = direction(request.sort_key, request.lower, request.higher)
     query = RunQuery(
-        [experiment.id],
+        (),
         request.filter,
-        order_by=f"metrics.`{request.sort.lstrip('+-')}`" if request.sort else "",
+        order_by=f"metrics.`{request.sort_key}`" if request.sort else "",
         descending=_descending(request.sort, way),
-        limit=request.top,
+        limit=top,
     )
-    runs = workspace.search_runs(query)
+    runs = sources.search(request.experiment, query, report)
     if not runs:
         which = f" that fit {request.filter!r}" if request.filter else ""
-        raise NotFound(f"The experiment {experiment.name!r} has no runs{which}.")
-    return runs
+        raise NotFound(f"The experiment {request.experiment!r} has no runs{which}.")
+    if sources.several:
+        newest = sorted(runs, key=lambda run: -(run.start_time_ms or 0))
+        runs = _sorted(newest, request) if request.sort else newest
+    return runs[:top]
 
 
 def _descending(sort: str, way: Direction) -> bool:
@@ -126,24 +161,29 @@ def _descending(sort: str, way: Direction) -> bool:
 
 
 def _sorted(runs: Sequence[Run], request: CompareRequest) -> list[Run]:
-    key = request.sort.lstrip("+-")
-    sign = -1 if _descending(request.sort, direction(key, request.lower, request.higher)) else 1
+    return [runs[index] for index in _order([run.metrics.get(request.sort_key) for run in runs], request)]
 
-    def rank(run: Run) -> tuple[bool, float]:
-        value = run.metrics.get(key)
+
+def _order(values: Sequence[float | None], request: CompareRequest) -> list[int]:
+    """The positions of the values, best first; those that are missing or NaN come last."""
+    sign = -1 if _descending(request.sort, direction(request.sort_key, request.lower, request.higher)) else 1
+
+    def rank(index: int) -> tuple[bool, float]:
+        value = values[index]
         missing = value is None or math.isnan(value)
         return missing, 0.0 if missing or value is None else sign * value
 
-    return sorted(runs, key=rank)
+    return sorted(range(len(values)), key=rank)
+
+
+def _metric_keys(runs: Sequence[Run], request: CompareRequest) -> list[str]:
+    known = {key for run in runs for key in run.metrics}
+    return list(request.metrics) or sorted(known, key=lambda key: (key != request.sort_key, key))
 
 
 def _metric_rows(runs: Sequence[Run], baseline: Run | None, request: CompareRequest) -> list[MetricRow]:
-    first = request.sort.lstrip("+-")
-    keys = list(request.metrics) or sorted(
-        {key for run in runs for key in run.metrics}, key=lambda key: (key != first, key)
-    )
     rows = []
-    for key in keys:
+    for key in _metric_keys(runs, request):
         values = [run.metrics.get(key) for run in runs]
         way = direction(key, request.lower, request.higher)
         base = baseline.metrics.get(key) if baseline else None
@@ -159,6 +199,40 @@ def _param_rows(runs: Sequence[Run], request: CompareRequest) -> list[ParamRow]:
         values = [run.params.get(key) for run in runs]
         rows.append(ParamRow(key, values, len(set(values)) > 1))
     return rows if request.params else sorted(rows, key=lambda row: (not row.differs, row.key))
+
+
+def _grouping(runs: Sequence[Run], baseline: Run | None, request: CompareRequest) -> Grouping:
+    groups = seeds.groups(runs, request.seeds, baseline)
+    if request.sort:
+        means = [group.estimates.get(request.sort_key) for group in groups]
+        order = _order([of.mean if of else None for of in means], request)
+        groups = [groups[index] for index in order]
+    if request.top and len(groups) > request.top:
+        kept = groups[: request.top]
+        groups = [*(group for group in groups[request.top :] if group.is_baseline), *kept]
+    rows = []
+    for key in _metric_keys(runs, request):
+        way = direction(key, request.lower, request.higher)
+        means = [group.estimates.get(key) for group in groups]
+        rows.append(GroupMetric(key, way, best_positions([of.mean if of else None for of in means], way)))
+    return Grouping(request.seeds, groups, rows)
+
+
+def _findings(
+    expressions: Sequence[Expression], runs: Sequence[Run], baseline: Run | None, grouping: Grouping | None
+) -> list[Finding]:
+    if not expressions:
+        return []
+    if grouping is None:
+        subjects = [Subject(run.id, run.name, run.metrics, run.params) for run in runs]
+        base = next((subject for subject in subjects if baseline is not None and subject.id == baseline.id), None)
+    else:
+        means = [{key: of.mean for key, of in group.estimates.items()} for group in grouping.groups]
+        pairs = zip(grouping.groups, means, strict=True)
+        subjects = [Subject("", group.name, metrics, group.params) for group, metrics in pairs]
+        whose = next((at for at, group in enumerate(grouping.groups) if group.is_baseline), None)
+        base = subjects[whose] if whose is not None else None
+    return gates.judge(expressions, subjects, base)
 
 
 def _check_known(asked: Sequence[str], known: set[str], what: str) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 
 from amlflow.cli.output import duration, number, size, to_json
-from amlflow.reports.comparison import Grid, markdown
+from amlflow.reports.grid import Grid, markdown
 from amlflow.reports.sparkline import sparkline
 
 

@@ -1,0 +1,271 @@
+"""What `amlflow compare` reads and how it shows it: as a table, charts, a document, Markdown, and while runs go on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from amlflow.cli import ci
+from amlflow.cli.output import Column, console, moment, number, print_table, table
+from amlflow.cli.state import State
+from amlflow.errors import NotFound, Unavailable, UsageError
+from amlflow.reports import chart, gates, grid, groups
+from amlflow.reports import comparison as records
+from amlflow.reports.comparison import Comparison
+from amlflow.services import comparison, sources
+from amlflow.services.comparison import CompareRequest
+from amlflow.services.gates import read
+from amlflow.services.sources import Source, Sources
+from amlflow.workspaces.resolve import without_login
+
+if TYPE_CHECKING:
+    from amlflow.workspaces.base import Run
+
+_EVERY_S = 2.0
+_MOST_FAILURES = 10
+_MOST_CHECKS = 20
+_GOING_ON = ("RUNNING", "SCHEDULED")
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How it is shown. `plot` names the metrics that are drawn, by step or time; `history` those whose values a document has."""
+
+    history: Sequence[str] = ()
+    plot: Sequence[str] = ()
+    by: str = "step"
+    markdown: bool = False
+    junit: str = ""
+
+    @property
+    def x(self) -> chart.By:
+        return "time" if self.by == "time" else "step"
+
+
+def check(state: State, request: CompareRequest, view: View) -> None:
+    """Raises `UsageError` for options that do not fit together, and for gates that cannot be read."""
+    if view.by not in ("step", "time"):
+        raise UsageError(f"--x is step or time, not {view.by!r}.")
+    if view.junit and not request.fail_if:
+        raise UsageError("--junit writes what the gates found, and there is none.", "Add --fail-if 'rmse > 0.5'.")
+    asked = state.output_format or state.config.output
+    if view.plot and not view.markdown and (state.quiet or state.query or asked not in ("", "table")):
+        raise UsageError(
+            "--plot draws for people, and this output is for programs.",
+            "`--history METRIC -o json` has the values; `-o table` or --markdown the chart.",
+        )
+    read(request.fail_if, bool(request.baseline))
+
+
+def gather(state: State, request: CompareRequest) -> Sources:
+    """The workspaces that -w and the runs name, each opened once."""
+    wheres = [sources.split(asked)[0] for asked in (*request.runs, request.baseline)]
+    bare = bool(request.experiment) or not request.runs or any(not where for where in wheres[: len(request.runs)])
+    bare = bare or bool(request.baseline and not wheres[-1])
+    named = [
+        Source(without_login(where), state.open(where, "a run on the command line"))
+        for where in dict.fromkeys(filter(None, wheres))
+    ]
+    if len(state.workspace_options) > 1:
+        said = dict.fromkeys(state.workspace_options)
+        return Sources([Source(without_login(w), state.open(w, "-w on the command line")) for w in said], named)
+    return Sources([Source(state.resolved.asked, state.workspace)] if bare else [], named)
+
+
+def compare(
+    state: State, origin: Sources, request: CompareRequest, view: View, report: Callable[[str], None]
+) -> Comparison:
+    document = (state.out.wants_document() or state.quiet) and not view.markdown
+    drawn = not document and (_as_table(state, view) or view.markdown)
+    wanted = view.history or (comparison.shown_metrics(request) if drawn and not request.seeds else None)
+    return comparison.compare(origin, request, wanted, report)
+
+
+def show(state: State, origin: Sources, result: Comparison, view: View, request: CompareRequest) -> None:
+    """To stdout; Markdown also to the page of a CI run."""
+    cells = _cells(state, result, request)
+    if view.markdown:
+        text = _markdown(origin, result, view, cells)
+        sys.stdout.write(text)
+        ci.summarize(text)
+    elif state.out.wants_document() or state.quiet:
+        document = records.document(result)
+        state.out.many(document["runs"], (), "run_id") if state.quiet else state.out.one(document, "baseline")
+    elif _as_table(state, view):
+        print_table(cells.rows, _columns(cells))
+        for text in _charts(origin, result, view):
+            print_text(f"\n{text}")
+        _print_checks(state, result)
+    else:
+        sys.stdout.write("".join("\t".join(row) + "\n" for row in [cells.headings, *cells.rows]))
+    for note in _notes(result, cells) if not view.markdown and not state.out.wants_document() else ():
+        state.note(note)
+    if result.findings:
+        state.note(f"{gates.summary(result.findings)}.")
+
+
+def follow(state: State, origin: Sources, request: CompareRequest, view: View) -> CompareRequest:
+    """Show the runs as they go until all have ended: redrawn on a terminal, a line for each change elsewhere. Returns the request
+    with the names of runs as what they meant at first."""
+    waiting = replace(request, seeds=(), fail_if=(), patient=True)
+    pinned, failures = False, 0
+    with _board(state, origin, view) as draw:
+        while True:
+            started = time.monotonic()
+            try:
+                result = compare(state, origin, waiting, view, (lambda line: None) if pinned else state.note)
+                failures = 0
+            except Unavailable as error:
+                failures += 1
+                if failures == _MOST_FAILURES or not pinned:
+                    raise
+                state.note(f"{error.message} Trying again.")
+            else:
+                if not pinned:
+                    pinned = True
+                    ids = [run.id for run in result.runs] if request.runs else []
+                    base = result.baseline.id if result.baseline else ""
+                    waiting = replace(waiting, baseline=base, runs=ids)
+                    request = replace(request, baseline=base, runs=ids)
+                if all(run.status not in _GOING_ON for run in result.runs):
+                    return request
+                draw(result, _cells(state, result, waiting))
+            # Reading thousands of runs must not become all that the workspace does.
+            time.sleep(max(_EVERY_S, 3 * (time.monotonic() - started)))
+
+
+def write_junit(file: str, result: Comparison, seconds: float) -> None:
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    try:
+        Path(file).write_bytes(gates.junit(result.findings, now, seconds))
+    except OSError as error:
+        raise UsageError(
+            f"--junit cannot write {file!r}: {error.strerror}.", "Make the folder, or name another file."
+        ) from None
+
+
+def _as_table(state: State, view: View) -> bool:
+    return state.out.format == "table" or bool(view.plot)
+
+
+def _cells(state: State, result: Comparison, request: CompareRequest) -> grid.Grid:
+    return records.grid(result, number, bool(request.metrics or request.params) or state.out.format == "tsv")
+
+
+def _columns(cells: grid.Grid) -> list[Column]:
+    return [Column(heading, "", right=index in cells.right) for index, heading in enumerate(cells.headings)]
+
+
+def _notes(result: Comparison, cells: grid.Grid) -> list[str]:
+    explained = groups.explanation(result.grouping) if result.grouping else ""
+    return [note for note in (explained, cells.left_out) if note]
+
+
+def _markdown(origin: Sources, result: Comparison, view: View, cells: grid.Grid) -> str:
+    parts = [grid.markdown(cells)]
+    if result.grouping:
+        parts.append(f"_{grid.escaped(groups.explanation(result.grouping))}_\n")
+    if result.findings:
+        parts.append(gates.markdown(result.findings))
+    parts += [f"```text\n{text.replace('```', '` ` `')}\n```\n" for text in _charts(origin, result, view)]
+    return "\n".join(parts)
+
+
+def _charts(origin: Sources, result: Comparison, view: View) -> list[str]:
+    if not view.plot:
+        return []
+    known = {key for run in result.runs for key in run.metrics}
+    for metric in view.plot:
+        if metric not in known and not any(run.status in _GOING_ON for run in result.runs):
+            raise NotFound(f"None of these runs has the metric {metric!r}.", name=metric, known=known)
+    runs = _plotted(result)
+    histories = origin.histories(runs, view.plot)
+    labels = _labels(result, runs)
+    terminal = sys.stdout.isatty() and not view.markdown
+    coloured = terminal and not os.environ.get("NO_COLOR")
+    width = console().width if terminal or os.environ.get("COLUMNS") else 100
+    left = len(result.runs) - len(runs)
+    drawn = []
+    for metric in dict.fromkeys(view.plot):
+        shown, x_name = chart.lines(runs, labels, histories, metric, view.x)
+        text = chart.chart(metric, shown, x_name, width, coloured)
+        drawn.append(text + (f"\n  and {left} more runs, not drawn" if left else ""))
+    return drawn
+
+
+def _plotted(result: Comparison) -> list[Run]:
+    """The first so many, the baseline among them."""
+    runs = list(result.runs[: chart.MOST_LINES])
+    if result.baseline and all(run.id != result.baseline.id for run in runs):
+        runs[-1] = result.baseline
+    return runs
+
+
+def _labels(result: Comparison, runs: Sequence[Run]) -> list[str]:
+    names = [run.name for run in runs]
+    where = dict(zip((run.id for run in result.runs), result.workspaces, strict=False))
+    labels = []
+    for run in runs:
+        label = f"{where[run.id]}::{run.name}" if where else run.name
+        label += f" ({run.id.rpartition('::')[2][:8]})" if names.count(run.name) > 1 else ""
+        labels.append(label + (" (baseline)" if result.baseline and run.id == result.baseline.id else ""))
+    return labels
+
+
+def _print_checks(state: State, result: Comparison) -> None:
+    rows = gates.rows(result.findings)
+    if rows:
+        print_text("")
+        print_table(rows[:_MOST_CHECKS], [Column(heading, "") for heading in ("GATE", "RUN", "FOUND")])
+    if len(rows) > _MOST_CHECKS:
+        state.note(f"{len(rows) - _MOST_CHECKS} more checks: -o json and --junit have them all.")
+
+
+def print_text(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _board(state: State, origin: Sources, view: View) -> Iterator[Any]:
+    """Gives the function that draws one state of the runs."""
+    if state.quiet or view.markdown or state.out.wants_document() or not sys.stdout.isatty():
+        yield _changes(state, [*view.plot])
+        return
+    from rich.console import Group
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(console=console(), auto_refresh=False, transient=True) as live:
+
+        def draw(result: Comparison, cells: grid.Grid) -> None:
+            going = sum(run.status in _GOING_ON for run in result.runs)
+            parts = [Text.from_ansi(f"\n{text}") for text in _charts(origin, result, view)]
+            status = Text(
+                f"{moment(int(time.time() * 1000))}: {going} of {len(result.runs)} runs go on; Ctrl-C leaves.", "dim"
+            )
+            live.update(Group(table(cells.rows, _columns(cells)), *parts, Text(""), status), refresh=True)
+
+        yield draw
+
+
+def _changes(state: State, metrics: list[str]) -> Any:
+    """Says a line on stderr for each run whose status or metrics are new."""
+    said: dict[str, str] = {}
+
+    def draw(result: Comparison, _: grid.Grid) -> None:
+        for run in result.runs:
+            keys = [key for key in metrics or [row.key for row in result.metrics] if key in run.metrics][:4]
+            line = " ".join([run.name, run.status, *(f"{key}={number(run.metrics[key])}" for key in keys)])
+            if said.get(run.id) != line:
+                said[run.id] = line
+                state.note(f"{moment(int(time.time() * 1000))} {line}")
+
+    return draw

@@ -1,0 +1,122 @@
+"""What the gates found: as rows, in a pull request, and as JUnit's XML for the test page of a CI service."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from amlflow.reports.grid import code, escaped
+
+Outcome = Literal["passed", "failed", "error"]
+
+MARKS: Mapping[Outcome, str] = {"passed": "✓", "failed": "✗", "error": "✗"}
+# What XML 1.0 has no character for, references included.
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one gate says of one run, or of one group of runs. `failed`: the expression is true; `error`: it could not be
+    decided, and `reason` says why. `values` are what the expression's names stood for."""
+
+    gate: str
+    subject: str
+    subject_id: str
+    outcome: Outcome
+    values: Mapping[str, float | str] = field(default_factory=dict)
+    reason: str = ""
+
+    def sentence(self) -> str:
+        """Without the subject's name: `rmse > 1 is true (rmse = 1.5)`."""
+        shown = ", ".join(f"{name} = {_value(value)}" for name, value in self.values.items())
+        shown = f" ({shown})" if shown else ""
+        if self.outcome == "error":
+            return f"{self.gate} cannot be decided: {self.reason}{shown}"
+        return f"{self.gate} is {'true' if self.outcome == 'failed' else 'false'}{shown}"
+
+
+def document(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    """The records for JSON and YAML."""
+    return [
+        {
+            "gate": finding.gate,
+            "run": finding.subject,
+            "run_id": finding.subject_id,
+            "outcome": finding.outcome,
+            "values": dict(finding.values),
+            "reason": finding.reason,
+        }
+        for finding in findings
+    ]
+
+
+def rows(findings: Sequence[Finding]) -> list[list[str]]:
+    """Failures first: the mark, the run and the sentence of each."""
+    return [[f"{MARKS[f.outcome]} {f.outcome}", f.subject, f.sentence()] for f in _failures_first(findings)]
+
+
+def markdown(findings: Sequence[Finding]) -> str:
+    """A heading that says how it went, and a table of the checks, failures first."""
+    body = [
+        f"| {' | '.join([MARKS[f.outcome], escaped(f.subject), code(f.gate), _values(f)])} |"
+        for f in _failures_first(findings)
+    ]
+    return (
+        "\n".join(
+            [f"### {summary(findings)}", "", "|   | run | fails if | values |", "| --- | --- | --- | --- |", *body]
+        )
+        + "\n"
+    )
+
+
+def summary(findings: Sequence[Finding]) -> str:
+    """How many of the checks did not pass, in words."""
+    bad = sum(finding.outcome != "passed" for finding in findings)
+    return f"{bad} of {len(findings)} gate checks failed" if bad else f"All {len(findings)} gate checks passed"
+
+
+def junit(findings: Sequence[Finding], timestamp: str, seconds: float) -> bytes:
+    """One test case for each run and gate, in the format that Jenkins' JUnit plugin reads and Azure Pipelines and GitHub's test
+    reporters take. `timestamp` is ISO 8601."""
+    counts = {
+        "tests": str(len(findings)),
+        "failures": str(sum(finding.outcome == "failed" for finding in findings)),
+        "errors": str(sum(finding.outcome == "error" for finding in findings)),
+        "time": f"{seconds:.3f}",
+    }
+    root = ET.Element("testsuites", {"name": "amlflow", **counts})
+    suite = ET.SubElement(
+        root, "testsuite", {"name": "amlflow compare", "timestamp": timestamp, "skipped": "0", **counts}
+    )
+    for finding in findings:
+        case = ET.SubElement(
+            suite,
+            "testcase",
+            {"classname": _clean(finding.subject), "name": _clean(f"not {finding.gate}"), "time": "0"},
+        )
+        if finding.outcome != "passed":
+            kind = "failure" if finding.outcome == "failed" else "error"
+            said = _clean(f"{finding.subject} ({finding.subject_id}): {finding.sentence()}")
+            ET.SubElement(case, kind, {"type": kind, "message": said}).text = said
+    ET.indent(root)
+    return bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"
+
+
+def _failures_first(findings: Sequence[Finding]) -> list[Finding]:
+    return sorted(findings, key=lambda finding: finding.outcome == "passed")
+
+
+def _values(finding: Finding) -> str:
+    shown = [f"{name} = {_value(value)}" for name, value in finding.values.items()]
+    return code(", ".join(shown)) + (f" {escaped(finding.reason)}" if finding.reason else "")
+
+
+def _value(value: float | str) -> str:
+    return repr(value) if isinstance(value, str) else f"{value:.6g}"
+
+
+def _clean(text: str) -> str:
+    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -1,0 +1,407 @@
+"""`amlflow compare` as a gate, over seeds, as charts, while runs go on, and over several workspaces."""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+import signal
+import threading
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from amlflow.workspaces.base import Metric
+from amlflow.workspaces.local.workspace import LocalWorkspace
+
+NOW = 1_700_000_000_000
+Maker = Callable[..., str]
+
+
+@pytest.fixture
+def make(amlflow: Any) -> Maker:
+    """Makes a run in a workspace of the current folder: `make("good", rmse=0.5, params={"lr": "1"})`. A list is a history."""
+
+    def run(
+        name: str,
+        workspace: str = "a",
+        experiment: str = "wine",
+        params: Mapping[str, str] | None = None,
+        running: bool = False,
+        **metrics: float | Sequence[float],
+    ) -> str:
+        store = LocalWorkspace(amlflow.cwd / workspace, workspace)
+        store.create()
+        made = store.create_run(store.ensure_experiment(experiment).id, name, {}, params or {})
+        values = {key: value if isinstance(value, list) else [value] for key, value in metrics.items()}
+        store.log_batch(
+            made.id,
+            [
+                Metric(key, point, step, NOW + step * 1000)
+                for key, row in values.items()
+                for step, point in enumerate(row)
+            ],
+        )
+        if not running:
+            store.finish_run(made.id, "FINISHED")
+        return made.id
+
+    return run
+
+
+def compare(amlflow: Any, *arguments: str, **env: str) -> Any:
+    return amlflow("-w", "local:./a", "compare", *arguments, **env)
+
+
+def test_a_gate_that_holds_is_no_failure(amlflow: Any, make: Maker) -> None:
+    make("champion", rmse=0.50)
+    make("good", rmse=0.505)
+    result = compare(amlflow, "good", "--baseline", "champion", "--fail-if", "rmse > baseline*1.02")
+    assert result.code == 0, result.err
+    assert "All 1 gate checks passed" in result.err
+
+
+def test_a_gate_that_fails_names_run_expression_and_values(amlflow: Any, make: Maker) -> None:
+    make("champion", rmse=0.50, auc=0.9)
+    bad = make("bad", rmse=0.6, auc=0.95)
+    gates = ("--fail-if", "rmse > baseline*1.02", "--fail-if", "auc < 0.9")
+    result = compare(amlflow, "champion", "bad", "--baseline", "champion", *gates, "-o", "json")
+    assert result.code == 6
+    assert f"1 of 2 gate checks failed. run 'bad' ({bad}): rmse > baseline*1.02 is true" in result.err
+    assert "(rmse = 0.6, baseline.rmse = 0.5)" in result.err
+    document = result.json
+    assert [(gate["run"], gate["gate"], gate["outcome"]) for gate in document["gates"]] == [
+        ("bad", "rmse > baseline*1.02", "failed"),
+        ("bad", "auc < 0.9", "passed"),
+    ]
+    assert document["gates"][0]["values"] == {"rmse": 0.6, "baseline.rmse": 0.5}
+    shown = compare(amlflow, "bad", "--fail-if", "rmse > 0.5", "-o", "table")
+    assert shown.code == 6
+    assert "✗ failed" in shown.out
+    # The rows of a pipe stay the rows of the runs.
+    assert len(compare(amlflow, "bad", "--fail-if", "rmse > 0.5").out.splitlines()) == len(
+        compare(amlflow, "bad").out.splitlines()
+    )
+
+
+def test_the_baseline_is_a_run_a_model_or_the_best(amlflow: Any, make: Maker) -> None:
+    champion = make("champion", rmse=0.50)
+    make("worse", rmse=0.60)
+    make("worst", rmse=0.70)
+    store = LocalWorkspace(amlflow.cwd / "a", "a")
+    store.create_model_version("wine", str(amlflow.cwd), champion, "", {})
+    store.set_alias("wine", "prod", "1")
+    for baseline in (champion, "champion", "wine@prod", "wine:1", "best:-rmse"):
+        result = compare(amlflow, "worst", "--baseline", baseline, "--fail-if", "rmse > baseline + 0.15")
+        assert result.code == 6, (baseline, result.err)
+        assert compare(amlflow, "worse", "--baseline", baseline, "--fail-if", "rmse > baseline + 0.15").code == 0
+    assert compare(amlflow, "worse", "--baseline", "nothing", "--fail-if", "rmse > 1").code == 3
+    itself = compare(amlflow, "champion", "--baseline", "best:-rmse", "--fail-if", "rmse > baseline")
+    assert itself.code == 3
+    assert "the baseline itself" in itself.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--fail-if", "rmse > "], 2, "\n  rmse > \n         ^\n"),
+        (["--fail-if", "rmse > baseline"], 2, "none is given"),
+        (["--junit", "out.xml"], 2, "there is none"),
+        (["--fail-if", "rmse > 1", "--junit", "no/such/folder/out.xml"], 2, "cannot write"),
+        (["--fail-if", "rmsee > 1"], 6, "it has no metric or param 'rmsee' (is 'rmse'"),
+        (["--fail-if", "broken > 1"], 6, "a side of '>' is NaN"),
+        (["--fail-if", "broken > 1 or rmse > 9"], 6, "NaN"),
+        (["--fail-if", "unbounded > 1e300"], 6, "is true (unbounded = inf)"),
+        (["--x", "weeks"], 2, "step or time"),
+        (["--plot", "rmsee"], 3, "Did you mean 'rmse'"),
+        (["--plot", "rmse", "-o", "json"], 2, "for people"),
+        (["--seeds", "sed"], 3, "Did you mean 'seed'"),
+        (["elsewhere::one"], 3, "no workspace 'elsewhere'"),
+        (["local:./a::"], 2, "no run of it"),
+    ],
+)
+def test_bad_input_is_told_apart(amlflow: Any, make: Maker, arguments: list[str], code: int, said: str) -> None:
+    make("one", rmse=0.5, broken=math.nan, unbounded=math.inf, params={"seed": "1"})
+    result = compare(amlflow, "one", *arguments)
+    assert result.code == code, result.err
+    assert said in result.err
+    assert "Traceback" not in result.err
+
+
+def test_a_gate_is_read_before_the_workspace_is(amlflow: Any) -> None:
+    result = amlflow("-w", "http://127.0.0.1:9", "compare", "one", "--fail-if", "rmse >")
+    assert result.code == 2
+    assert "^" in result.err
+
+
+def test_junit_has_what_the_gates_found(amlflow: Any, make: Maker) -> None:
+    make("good", rmse=0.4)
+    make("bad", rmse=0.6)
+    make("bare", auc=1.0)
+    result = compare(
+        amlflow, "good", "bad", "bare", "--fail-if", "rmse > 0.5", "--fail-if", "rmse < 0", "--junit", "out.xml"
+    )
+    assert result.code == 6
+    (suite,) = ET.parse(amlflow.cwd / "out.xml").getroot()
+    outcomes = {(case.get("classname"), case.get("name")): [child.tag for child in case] for case in suite}
+    assert outcomes == {
+        ("good", "not rmse > 0.5"): [],
+        ("good", "not rmse < 0"): [],
+        ("bad", "not rmse > 0.5"): ["failure"],
+        ("bad", "not rmse < 0"): [],
+        ("bare", "not rmse > 0.5"): ["error"],
+        ("bare", "not rmse < 0"): ["error"],
+    }
+
+
+def test_markdown_reaches_the_summary_of_the_ci_service(amlflow: Any, make: Maker, tmp_path: Path) -> None:
+    make("champion", rmse=0.5)
+    make("bad|name", rmse=0.6)
+    arguments = ["bad|name", "--baseline", "champion", "--fail-if", "rmse > baseline", "--plot", "rmse", "--markdown"]
+    plain = compare(amlflow, *arguments)
+    assert plain.code == 6
+    assert "champion (baseline)" in plain.out
+    assert "### 1 of 1 gate checks failed" in plain.out
+    assert "| ✗ | bad\\|name | ` rmse > baseline ` | ` rmse = 0.6, baseline.rmse = 0.5 ` |" in plain.out
+    assert "```text\nrmse\n" in plain.out
+    summary = tmp_path / "summary.md"
+    summary.write_text("earlier\n")
+    github = compare(amlflow, *arguments, GITHUB_ACTIONS="true", GITHUB_STEP_SUMMARY=str(summary))
+    assert github.out == plain.out
+    assert summary.read_text() == f"earlier\n{plain.out}\n"
+    azure = compare(amlflow, *arguments, TF_BUILD="True", AGENT_TEMPDIRECTORY=str(tmp_path))
+    (file,) = re.findall(r"^##vso\[task\.uploadsummary\](.+)$", azure.err, re.MULTILINE)
+    assert Path(file).parent == tmp_path
+    assert Path(file).read_text() == plain.out
+
+
+def test_a_summary_is_cut_before_github_refuses_it(amlflow: Any, make: Maker, tmp_path: Path) -> None:
+    make("one", **{f"m{at}": 1.0 for at in range(5)}, params={"long": "x" * 5_000})
+    make("two", rmse=2.0, params={"long": "y" * 5_000})
+    summary = tmp_path / "summary.md"
+    summary.write_text("x" * 995_000)
+    compare(amlflow, "one", "two", "--markdown", GITHUB_ACTIONS="true", GITHUB_STEP_SUMMARY=str(summary))
+    assert summary.stat().st_size < 1_048_576
+    assert "The rest is in the log" in summary.read_text()
+
+
+def test_seeds_compare_means_with_a_test_named(amlflow: Any, make: Maker) -> None:
+    for depth, values in ((1, [0.50, 0.51, 0.52]), (2, [0.40, 0.41, 0.45]), (3, [0.9])):
+        for seed, value in enumerate(values):
+            make(f"{depth}-{seed}", rmse=value, params={"depth": str(depth), "seed": str(seed)})
+    arguments = ["-e", "wine", "--seeds", "seed", "--baseline", "1-0", "--sort", "rmse"]
+    shown = compare(amlflow, *arguments, "-o", "table")
+    assert shown.code == 0, shown.err
+    assert "depth=1 (baseline)" in shown.out
+    assert re.search(r"depth=2 +3 +0\.42 ± 0\.066 ★ p=0\.018", shown.out), shown.out
+    for words in (
+        "95% confidence interval (Student's t)",
+        "Welch's t-test",
+        "not adjusted",
+        "1 of 3 groups have a single run",
+    ):
+        assert words in shown.err
+    document = compare(amlflow, *arguments, "-o", "json").json["groups"]
+    assert [group["name"] for group in document["groups"]] == ["depth=2", "depth=1", "depth=3"]
+    from scipy import stats
+
+    expected = stats.ttest_ind([0.40, 0.41, 0.45], [0.50, 0.51, 0.52], equal_var=False)
+    assert document["groups"][0]["metrics"]["rmse"]["test"]["p"] == pytest.approx(expected.pvalue)
+    assert document["test"].startswith("Welch")
+    # A single run of the group is above 0.43; its mean is not.
+    gate = ("--fail-if", "rmse > baseline and depth == 2")
+    assert compare(amlflow, *arguments, *gate).code == 0
+    assert compare(amlflow, "-e", "wine", "--filter", "params.depth = '2'", "--fail-if", "rmse > 0.43").code == 6
+    means = ("-e", "wine", "--seeds", "seed", "--filter", "params.depth = '2'")
+    assert compare(amlflow, *means, "--fail-if", "rmse > 0.43").code == 0
+    failed = compare(amlflow, *means, "--fail-if", "rmse > 0.41")
+    assert failed.code == 6
+    assert "group 'all runs': rmse > 0.41 is true (rmse = 0.42)" in failed.err
+    assert "p=0.018" in compare(amlflow, *arguments, "--markdown").out
+    top = compare(amlflow, *arguments, "--top", "1", "-o", "json").json["groups"]["groups"]
+    assert [(group["name"], len(group["run_ids"])) for group in top] == [("depth=1", 3), ("depth=2", 3)]
+
+
+def test_charts_have_all_runs_and_no_colour_in_a_pipe(amlflow: Any, make: Maker) -> None:
+    make("long", loss=[1 / (step + 1) for step in range(2_000)])
+    make("short", loss=[0.5, math.nan, 0.25, math.inf])
+    make("without", rmse=1.0)
+    result = compare(amlflow, "long", "short", "without", "--plot", "loss", "--plot", "rmse", COLUMNS="90")
+    assert result.code == 0, result.err
+    assert "\x1b" not in result.out
+    assert "a long: last 0.0005, 2000 values" in result.out
+    assert "b short: last inf, 4 values, 2 of them not finite" in result.out
+    assert "c without: no values" in result.out
+    assert "c without: last 1, 1 values" in result.out
+    chart = result.out[result.out.index("\nloss\n") :]
+    assert max(map(len, chart.splitlines())) <= 90
+    timed = compare(amlflow, "long", "short", "--plot", "loss", "--x", "time").out
+    assert "since start)" in timed
+
+
+def test_a_terminal_gets_colours_unless_they_are_unwanted(amlflow: Any, make: Maker) -> None:
+    import pexpect
+
+    make("one", loss=[3.0, 2.0, 1.0])
+    arguments = ["-w", "local:./a", "compare", "one", "--plot", "loss"]
+    for env, coloured in (({}, True), ({"NO_COLOR": "1"}, False)):
+        child = pexpect.spawn(
+            amlflow.command[0],
+            arguments,
+            env={**amlflow.env, "TERM": "xterm-256color", **env},
+            cwd=str(amlflow.cwd),
+            encoding="utf-8",
+            dimensions=(50, 110),
+            timeout=120,
+        )
+        seen = child.read()
+        assert "one: last 1, 3 values" in seen
+        chart = seen[seen.index("\nloss") :]
+        assert (re.search(r"\x1b\[[0-9;]*9[0-9]m", chart) is not None) is coloured
+        plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", chart)
+        assert max(len(line.rstrip("\r")) for line in plain.split("\n")) <= 110
+
+
+def test_watch_ends_with_the_runs(amlflow: Any, make: Maker) -> None:
+    run_id = make("slow", loss=[1.0], running=True)
+    process = amlflow.start(
+        "-w", "local:./a", "compare", "last", "--watch", "--metric", "loss", "--fail-if", "loss > 0.3", "-o", "json"
+    )
+    lines: list[str] = []
+
+    def follow() -> None:
+        lines.extend(line.decode() for line in process.stderr)
+
+    reader = threading.Thread(target=follow)
+    reader.start()
+
+    def seen(text: str) -> None:
+        deadline = time.monotonic() + 120
+        while not any(text in line for line in lines):
+            assert time.monotonic() < deadline, lines
+            time.sleep(0.05)
+
+    seen("slow RUNNING loss=1")
+    store = LocalWorkspace(amlflow.cwd / "a", "a")
+    store.log_batch(run_id, [Metric("loss", 0.5, 1, NOW + 1000)])
+    seen("slow RUNNING loss=0.5")
+    # What `last` meant stays what is followed.
+    make("newer", loss=9.0)
+    store.log_batch(run_id, [Metric("loss", 0.25, 2, NOW + 2000)])
+    store.finish_run(run_id, "FINISHED")
+    out = process.stdout.read().decode()
+    reader.join(timeout=60)
+    assert process.wait(timeout=60) == 0, lines
+    assert f'"run_id": "{run_id}"' in out
+    assert '"outcome": "passed"' in out
+
+
+def test_watch_redraws_a_terminal_and_leaves_at_ctrl_c(amlflow: Any, make: Maker) -> None:
+    import pexpect
+
+    run_id = make("slow", loss=[1.0, 0.75], running=True)
+    child = pexpect.spawn(
+        amlflow.command[0],
+        ["-w", "local:./a", "compare", "slow", "--watch", "--plot", "loss", "--metric", "later"],
+        env={**amlflow.env, "TERM": "xterm-256color"},
+        cwd=str(amlflow.cwd),
+        encoding="utf-8",
+        dimensions=(60, 100),
+        preexec_fn=amlflow.take_interrupts,
+        timeout=120,
+    )
+    child.expect("slow: last 0.75, 2 values")
+    child.expect("1 of 1 runs go on")
+    LocalWorkspace(amlflow.cwd / "a", "a").log_batch(run_id, [Metric("loss", 0.5, 2, NOW + 2000)])
+    child.expect("slow: last 0.5, 3 values")
+    child.sendintr()
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 130
+
+
+def test_watch_of_what_has_ended_is_a_comparison(amlflow: Any, make: Maker) -> None:
+    make("one", rmse=1.0)
+    assert compare(amlflow, "-e", "wine", "--watch").out == compare(amlflow, "-e", "wine").out
+
+
+def test_a_watcher_can_be_interrupted(amlflow: Any, make: Maker) -> None:
+    make("slow", loss=1.0, running=True)
+    process = amlflow.start("-w", "local:./a", "compare", "-e", "wine", "--watch")
+    assert b"slow RUNNING" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, b"Traceback" in err) == (130, False)
+
+
+def test_runs_of_several_workspaces_stand_side_by_side(amlflow: Any, make: Maker) -> None:
+    first = make("first", "a", rmse=0.5)
+    second = make("second", "b", rmse=0.4)
+    both = ("-w", "local:./a", "-w", "local:./b", "compare")
+    document = amlflow.ok(*both, "-e", "wine", "--sort", "rmse", "-o", "json").json
+    assert [(run["run_id"], run["workspace"], run["name"]) for run in document["runs"]] == [
+        (f"local:./b::{second}", "b", "second"),
+        (f"local:./a::{first}", "a", "first"),
+    ]
+    shown = amlflow.ok(*both, "first", "second", "-o", "table").out
+    assert re.search(r"^workspace +a +b", shown, re.MULTILINE)
+    # The ids of the document are references themselves.
+    again = amlflow.ok("compare", *(run["run_id"] for run in document["runs"]), "-o", "json").json
+    assert [run["name"] for run in again["runs"]] == ["second", "first"]
+    named = amlflow.ok("-w", "local:./a", "compare", "first", "local:./b::second", "-o", "json").json
+    assert [run["workspace"] for run in named["runs"]] == ["a", "b"]
+    gate = amlflow(*both, "-e", "wine", "--baseline", "local:./b::second", "--fail-if", "rmse > baseline")
+    assert gate.code == 6
+    assert f"run 'first' (local:./a::{first})" in gate.err
+    assert amlflow.ok(*both, "-e", "wine", "--top", "1", "--sort", "rmse", "--query", "runs[].name").out == "second\n"
+
+
+def test_the_same_run_in_two_workspaces_is_two_runs(amlflow: Any, make: Maker) -> None:
+    run_id = make("copied", "a", loss=[3.0, 2.0, 1.0])
+    shutil.copytree(amlflow.cwd / "a", amlflow.cwd / "b")
+    LocalWorkspace(amlflow.cwd / "b", "b").log_batch(run_id, [Metric("loss", 7.0, 3, NOW)])
+    both = ("-w", "local:./a", "-w", "local:./b", "compare")
+    document = amlflow.ok(*both, run_id, "--history", "loss", "-o", "json").json
+    assert [run["histories"]["loss"]["values"] for run in document["runs"]] == [[3.0, 2.0, 1.0], [3.0, 2.0, 1.0, 7.0]]
+    unclear = amlflow(*both, run_id, "--baseline", "copied")
+    assert unclear.code == 2
+    assert f"Write local:./a::{run_id} or local:./b::{run_id}." in unclear.err
+
+
+def test_what_one_of_several_workspaces_lacks_is_told(amlflow: Any, make: Maker) -> None:
+    make("one", "a", rmse=1.0)
+    make("two", "b", experiment="other", rmse=1.0)
+    both = ("-w", "local:./a", "-w", "local:./b", "compare")
+    result = amlflow.ok(*both, "-e", "wine", "--query", "runs[].name")
+    assert result.out == "one\n"
+    assert "The workspace 'b' has no experiment 'wine'." in result.err
+    assert amlflow(*both, "-e", "nothing").code == 3
+    # One workspace that is named twice is one.
+    twice = amlflow.ok("-w", "local:./a", "-w", "local:./a", "compare", "-e", "wine", "-o", "json").json
+    assert "workspace" not in twice["runs"][0]
+
+
+def test_other_commands_refuse_several_workspaces(amlflow: Any, make: Maker) -> None:
+    make("one", "a", rmse=1.0)
+    for arguments in (
+        ["run", "list"],
+        ["run", "delete", "one"],
+        ["track", "true"],
+        ["model", "list"],
+        ["workspace", "show"],
+    ):
+        for command in (
+            ["-w", "local:./a", "-w", "local:./b", *arguments],
+            [*arguments[:2], "-w", "x", "-w", "y", *arguments[2:]],
+        ):
+            if command[0] == "track":
+                continue
+            result = amlflow(*command)
+            assert result.code == 2, command
+            assert "works in one workspace, and -w names 2" in result.err
+            assert result.out == ""
+    assert amlflow.ok("-w", "local:./nowhere", "run", "list", "-w", "local:./a", "-q").out.strip()

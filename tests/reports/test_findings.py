@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+
+from amlflow.reports.gates import Finding, junit, markdown
+
+FINDINGS = [
+    Finding("rmse > 1", "good", "g" * 32, "passed", {"rmse": 0.5}),
+    Finding("rmse > 1", 'bad <&"> \x1b\x00 one', "b" * 32, "failed", {"rmse": 1.5}),
+    Finding("auc < 0.9", "bare", "c" * 32, "error", {}, "it has no metric or param 'auc'"),
+]
+
+
+def test_junit_has_a_case_for_each_run_and_gate() -> None:
+    root = ET.fromstring(junit(FINDINGS, "2026-01-02T03:04:05+00:00", 1.5))
+    assert root.tag == "testsuites"
+    (suite,) = root
+    assert suite.attrib["name"] == "amlflow compare"
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors"), suite.get("time")) == (
+        "3",
+        "1",
+        "1",
+        "1.500",
+    )
+    good, bad, bare = suite
+    assert (good.tag, good.get("classname"), good.get("name"), list(good)) == ("testcase", "good", "not rmse > 1", [])
+    assert bad.get("classname") == 'bad <&"> \ufffd\ufffd one'
+    failure, error = bad[0], bare[0]
+    assert (failure.tag, error.tag) == ("failure", "error")
+    assert "rmse > 1 is true (rmse = 1.5)" in (failure.get("message") or "")
+    assert "it has no metric or param 'auc'" in (error.text or "")
+
+
+def test_markdown_has_failures_first_and_keeps_its_cells() -> None:
+    gate = "`a|b` > 1 and x*2 > y*3"
+    shown = markdown([*FINDINGS, Finding(gate, "a|b", "d", "failed", {"`a|b`": 2.0})])
+    lines = shown.split("\n")
+    assert lines[0] == "### 3 of 4 gate checks failed"
+    rows = [line for line in lines if line.startswith("| ✗") or line.startswith("| ✓")]
+    assert [row[2] for row in rows] == ["✗", "✗", "✗", "✓"]
+    assert "| a\\|b | `` `a\\|b` > 1 and x*2 > y*3 `` | `` `a\\|b` = 2 `` |" in shown
+    assert "&lt;&" in shown

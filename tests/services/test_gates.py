@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from amlflow.errors import GateFailed, NotFound, UsageError
+from amlflow.services.gates import Subject, check, judge, read
+
+BASE = Subject("b" * 32, "champion", {"rmse": 0.40, "auc": 0.9}, {"lr": "0.1"})
+GOOD = Subject("1" * 32, "good", {"rmse": 0.39, "auc": 0.91}, {"lr": "0.1"})
+BAD = Subject("2" * 32, "bad", {"rmse": 0.45, "auc": 0.91}, {"lr": "0.2"})
+NAN = Subject("3" * 32, "diverged", {"rmse": math.nan, "auc": 0.91}, {})
+BARE = Subject("4" * 32, "bare", {"auc": 0.91}, {"rmse_target": "1"})
+
+
+def outcomes(gate: str, *subjects: Subject) -> list[str]:
+    return [found.outcome for found in judge(read([gate], True), [BASE, *subjects], BASE)]
+
+
+def test_a_gate_fails_for_each_run_that_makes_it_true() -> None:
+    assert outcomes("rmse > baseline * 1.02", GOOD, BAD) == ["passed", "failed"]
+    assert outcomes("auc < 0.9", GOOD, BAD) == ["passed", "passed"]
+
+
+def test_the_baseline_is_not_held_to_the_gate() -> None:
+    assert outcomes("rmse > 0", GOOD) == ["failed"]
+    with pytest.raises(NotFound, match="the baseline itself"):
+        judge(read(["rmse > 1"], True), [BASE], BASE)
+
+
+def test_a_missing_metric_or_nan_is_no_pass() -> None:
+    (bare,) = judge(read(["rmse > 0.5 and auc > 2"], False), [BARE], None)
+    assert (bare.outcome, bare.reason) == ("error", "it has no metric or param 'rmse'")
+    (nan,) = judge(read(["rmse > 0.5"], False), [NAN], None)
+    assert (nan.outcome, nan.reason) == ("error", "a side of '>' is NaN")
+    (base,) = judge(read(["mse > baseline"], True), [Subject("5", "x", {"mse": 1}, {}), BASE], BASE)
+    assert (base.outcome, base.reason) == ("error", "the baseline has no metric or param 'mse' (is 'rmse' meant?)")
+
+
+def test_a_bare_name_is_a_metric_before_it_is_a_param() -> None:
+    both = Subject("6", "both", {"lr": 3.0}, {"lr": "0.1", "opt": "adam"})
+    (found,) = judge(read(["lr > 1 and params.lr < 1 and opt == 'adam'"], False), [both], None)
+    assert found.outcome == "failed"
+    assert found.values == {"lr": 3.0, "params.lr": "0.1", "opt": "adam"}
+    (metric,) = judge(read(["metrics.opt > 1"], False), [both], None)
+    assert metric.reason.startswith("it has no metric 'opt'")
+
+
+def test_the_error_names_run_expression_and_values() -> None:
+    findings = judge(read(["rmse > baseline*1.02", "auc < 0.5"], True), [BASE, GOOD, BAD], BASE)
+    with pytest.raises(GateFailed) as caught:
+        check(findings)
+    assert caught.value.exit_code == 6
+    assert caught.value.paragraph() == (
+        f"1 of 4 gate checks failed. run 'bad' ({'2' * 32}): rmse > baseline*1.02 is true (rmse = 0.45, baseline.rmse = 0.4)."
+    )
+    check([found for found in findings if found.subject == "good"])
+
+
+def test_a_gate_over_the_baseline_needs_one() -> None:
+    with pytest.raises(UsageError, match="none is given"):
+        read(["rmse > baseline"], False)
+
+
+def test_of_many_failures_the_first_are_told() -> None:
+    findings = judge(read(["rmse > 0"], False), [BAD] * 50, None)
+    with pytest.raises(GateFailed, match=r"^50 of 50 gate checks failed\..*; and 45 more\.$"):
+        check(findings)
