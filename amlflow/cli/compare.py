@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from amlflow.cli.completers import complete_experiment, complete_run
 from amlflow.cli.framework import Command, verb
 from amlflow.cli.state import State
+
+if TYPE_CHECKING:
+    from amlflow.reports.comparison import Comparison
 
 app = verb()
 
@@ -37,6 +41,9 @@ def compare(
         list[str] | None, typer.Option("--history", metavar="METRIC", help="Every logged value of it, in -o json.")
     ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Also write a page with charts and artifacts.")
+    ] = None,
 ) -> None:
     """Compare runs side by side: parameters that differ, metrics with the best marked.
 
@@ -54,6 +61,8 @@ def compare(
     drawn = not document and (state.out.format == "table" or markdown)
     read = history or (comparison.shown_metrics(request) if drawn else None)
     result = comparison.compare(state.workspace, request, read)
+    if html:
+        _write_page(state, result, html)
     if document and not markdown:
         records = report.document(result)
         state.out.many(records["runs"], (), "run_id") if state.quiet else state.out.one(records, "baseline")
@@ -68,3 +77,13 @@ def compare(
         print_table(table.rows, columns)
         if table.left_out:
             state.note(table.left_out)
+
+
+def _write_page(state: State, result: Comparison, file: Path) -> None:
+    from amlflow.cli import progress
+    from amlflow.cli.output import size
+    from amlflow.services import comparison_page
+
+    with progress.steps(state) as report:
+        written = comparison_page.write(state.workspace, result, file, report)
+    state.note(f"{file} ({size(written)}) opens in any browser.")
