@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -197,7 +198,7 @@ def test_the_table_sorts_and_filters_and_the_charts_follow(wine_page: Path, brow
 
 def test_histories_go_by_step_or_time_and_smooth(wine_page: Path, browser: Browser) -> None:
     browser.open(wine_page)
-    enter(browser, "metric", "1")
+    assert browser.js("return document.getElementById('history-metric').selectedOptions[0].textContent") == "loss"
     line = next(line for line in lines(browser) if line["name"] == "iris-2")
     assert line["x"] == list(range(200))
     assert line["y"] == pytest.approx([math.exp(-step / 40) for step in range(200)], rel=1e-6)
@@ -221,7 +222,6 @@ def test_dragging_zooms_into_a_history(wine_page: Path, browser: Browser) -> Non
     from selenium.webdriver import ActionChains
 
     browser.open(wine_page)
-    enter(browser, "metric", "1")
     browser.js("document.getElementById('history-chart').scrollIntoView({block: 'center'})")
     area = browser.driver.find_element("css selector", "#history-chart .nsewdrag")
     ActionChains(browser.driver).move_to_element_with_offset(area, -200, -80).click_and_hold().move_by_offset(
@@ -315,11 +315,19 @@ def test_nothing_that_was_logged_becomes_part_of_the_page(
     labels = local.root / "confusion.csv"
     labels.write_text(f'x,"{HOSTILE.replace(chr(34), chr(34) * 2)}",b\na,1,2\nb,3,4\n')
     for number in range(6):
-        points = [Metric("loss/<b>x", step / (number + 1), step, step) for step in range(3)]
-        params = {"<i>p": f"{HOSTILE}{number % 2}", "same": HOSTILE}
+        points = [Metric("loss", step / (number + 1), step, step) for step in range(3)]
+        params = {"p": f"{HOSTILE}{number % 2}", "same": HOSTILE}
         run = a_run(local, f"{HOSTILE}{number}", points, params, odd=HOSTILE)
         local.log_artifact(run.id, picture)
         local.log_artifact(run.id, labels, "<img src=x onerror=alert(1)>")
+    with sqlite3.connect(local.root / "mlflow.db") as db:
+        # No program of MLflow's can log such names; a server of somebody's own may well hold them.
+        for table, before, after in (
+            ("params", "p", "<i>p"),
+            ("metrics", "loss", "<b>x"),
+            ("latest_metrics", "loss", "<b>x"),
+        ):
+            db.execute(f"UPDATE {table} SET key = ? WHERE key = ?", (after, before))
     page = amlflow.cwd / "page.html"
     amlflow.ok("-w", f"local:{local.root}", "compare", "-e", "e", "--html", str(page))
     browser.open(page)

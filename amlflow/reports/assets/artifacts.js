@@ -69,7 +69,7 @@ function diff(text) {
 function codeParts() {
   const made = [];
   const tag = page.data.tags.find((one) => one.key === 'mlflow.source.git.commit');
-  const commits = tag ? page.data.files.map(({run}) => [run, {commit: valueOf(tag, run) ?? 'none'}]) : [];
+  const commits = tag ? page.data.files.map(({run}) => [run, {commit: valueOf(tag, run)?.slice(0, 10) ?? 'none'}]) : [];
   if (commits.length) made.push(element('h3', {}, 'Code'), ...facts(commits, false));
   for (const change of page.data.changes) {
     made.push(element('h3', {}, `Git diff ${change.before.slice(0, 10)} → ${change.after.slice(0, 10)}`));

@@ -1,6 +1,6 @@
 // What every part of the page uses. Text reaches the document only as text nodes and plain attributes, never as markup.
 
-const page = {data: null, shown: [], drawn: new Set(), metric: 0, brushes: new Map(), listeners: []};
+const page = {data: null, shown: [], drawn: new Set(), metric: 0, historyMetric: 0, brushes: new Map(), listeners: []};
 
 const byId = (id) => document.getElementById(id);
 
@@ -48,6 +48,8 @@ function durationText(start, end) {
 
 const valueOf = (column, run) => (column.values ? column.values[run] : column.same);
 
+const metricOptions = () => page.data.metrics.map((metric, index) => element('option', {value: String(index)}, shortened(metric.key, 80)));
+
 const metricValue = (metric, run) => asNumber(page.data.metrics[metric].values[run]);
 
 const differing = () => page.data.params.map((param, index) => index).filter((index) => page.data.params[index].values);
@@ -57,6 +59,14 @@ const COLOURS = ['#3b82d6', '#e07b28', '#2f9e5b', '#d64545', '#8f6bd1', '#a9745b
 const DASHES = ['solid', 'dash', 'dot', 'dashdot', 'longdash'];
 const colourOf = (run) => COLOURS[run % COLOURS.length];
 const dashOf = (run) => DASHES[Math.floor(run / COLOURS.length) % DASHES.length];
+
+function swatchOf(run) {
+  const swatch = element('span', {class: 'swatch'});
+  if (!page.drawn.has(run)) return swatch;
+  const [line, gap] = {solid: [1, 0], dash: [5, 3], dot: [2, 2], dashdot: [7, 2], longdash: [9, 3]}[dashOf(run)];
+  swatch.style.backgroundImage = `repeating-linear-gradient(90deg, ${colourOf(run)} 0 ${line}px, transparent ${line}px ${line + gap}px)`;
+  return swatch;
+}
 
 function theme() {
   const style = getComputedStyle(document.documentElement);
@@ -75,7 +85,7 @@ function layout(more) {
   };
 }
 
-const PLOT = {displaylogo: false, responsive: true, modeBarButtonsToRemove: ['lasso2d', 'select2d', 'autoScale2d']};
+const PLOT = {displaylogo: false, responsive: true, modeBarButtons: [['toImage', 'zoom2d', 'pan2d', 'zoomIn2d', 'zoomOut2d', 'resetScale2d']]};
 
 function draw(target, traces, shape, options = {}) {
   return Plotly.react(target, traces, layout(shape), {...PLOT, ...options});

@@ -8,7 +8,7 @@ function historyTraces(axis, weight) {
   let gaps = 0;
   let thinned = 0;
   for (const run of runs) {
-    const history = historyOf(run, page.metric);
+    const history = historyOf(run, page.historyMetric);
     if (!history) continue;
     const {x, y} = along(history, axis);
     gaps += y.filter((value) => !Number.isFinite(value)).length;
@@ -44,12 +44,12 @@ function drawHistories() {
   const narrow = chart.clientWidth < 640;
   const legend = narrow ? {orientation: 'h', y: -0.25} : {x: 1.01, y: 1};
   draw(ready(chart), traces, {
-    height: narrow ? 420 : 460, hovermode: 'closest', showlegend: traces.length > 1, legend,
-    uirevision: `${page.metric} ${axis} ${logarithmic}`,
+    height: narrow ? 440 : 480, margin: {l: 56, r: 16, t: 36, b: 44}, hovermode: 'closest', showlegend: traces.length > 1, legend,
+    uirevision: `${page.historyMetric} ${axis} ${logarithmic}`,
     xaxis: {title: {text: title}, type: axis === 'wall' ? 'date' : 'linear'},
-    yaxis: {title: {text: literal(shortened(page.data.metrics[page.metric].key))}, type: logarithmic ? 'log' : 'linear'},
+    yaxis: {title: {text: literal(shortened(page.data.metrics[page.historyMetric].key))}, type: logarithmic ? 'log' : 'linear'},
   });
-  byId('history-note').textContent = historyNote(runs.length, gaps, thinned, weight);
+  byId('history-note').textContent = (hasCurve(page.historyMetric) ? '' : 'Each run has one value of it. ') + historyNote(runs.length, gaps, thinned, weight);
 }
 
 function historyNote(runs, gaps, thinned, weight) {
@@ -61,7 +61,23 @@ function historyNote(runs, gaps, thinned, weight) {
   return said.join(' ');
 }
 
+const hasCurve = (metric) => series.curves.has(metric);
+
+// The metric of the page, unless it was logged once a run and another has a curve.
+function followMetric() {
+  const first = page.data.metrics.findIndex((_, metric) => hasCurve(metric));
+  page.historyMetric = hasCurve(page.metric) || first < 0 ? page.metric : first;
+  byId('history-metric').value = String(page.historyMetric);
+}
+
 function startHistories() {
+  const choice = byId('history-metric');
+  replace(choice, ...metricOptions());
+  choice.addEventListener('change', () => {
+    page.historyMetric = Number(choice.value);
+    drawHistories();
+  });
+  followMetric();
   for (const id of ['axis', 'smoothing', 'log-axis']) byId(id).addEventListener('input', drawHistories);
   page.listeners.push(drawHistories);
 }

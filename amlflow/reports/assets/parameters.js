@@ -39,7 +39,8 @@ function axisOf(label, values, isMetric) {
     const logarithmic = low > 0 && high / low >= 100 && !isMetric;
     const scale = logarithmic ? Math.log : (value) => value;
     const span = scale(high) - scale(low);
-    const ticks = [0, 0.25, 0.5, 0.75, 1].map((share) => {
+    const whole = numbers.length <= MOST_LABELS && numbers.every(Number.isInteger);
+    const ticks = whole && span ? numbers.map((value) => [(scale(value) - scale(low)) / span, numberText(value)]) : [0, 0.25, 0.5, 0.75, 1].map((share) => {
       const value = scale(low) + share * span;
       return [span ? share : 0.5, numberText(Number((logarithmic ? Math.exp(value) : value).toPrecision(3)))];
     });
@@ -66,8 +67,10 @@ function parallelAxes() {
   return axes;
 }
 
+// Without the end that the background swallows.
 function shade(share) {
-  const place = Math.min(SCALE.length - 1.001, Math.max(0, share) * (SCALE.length - 1));
+  const dark = matchMedia('(prefers-color-scheme: dark)').matches;
+  const place = Math.min(SCALE.length - 1.001, (dark ? 0.25 + 0.75 * share : 0.9 * share) * (SCALE.length - 1));
   const [low, high] = [SCALE[Math.floor(place)], SCALE[Math.floor(place) + 1]];
   return `rgb(${low.map((part, index) => Math.round(part + (high[index] - part) * (place % 1))).join(',')})`;
 }
@@ -120,10 +123,11 @@ function drawParallel() {
   const scrolls = chart.parentElement.clientWidth < wide;
   chart.style.width = scrolls ? `${wide}px` : '';
   chart.parentElement.style.overflowX = scrolls ? 'auto' : '';
-  draw(ready(chart), parallelTraces(axes), {
-    height: 440, hovermode: 'closest', dragmode: 'select', annotations: labels, shapes: bars, selections: [], margin: {l: 30, r: 40, t: 12, b: 70},
-    xaxis: {tickvals: axes.map((_, index) => index), ticktext: axes.map((axis) => literal(shortened(axis.label, 22))), range: [-0.15, axes.length - 0.85], showgrid: false, zeroline: false, fixedrange: true, tickangle: axes.length > 6 ? -25 : 0},
-    yaxis: {visible: false, range: [-0.18, 1.06], fixedrange: true},
+  const traces = parallelTraces(axes);
+  draw(ready(chart), traces, {
+    height: 440, hovermode: 'closest', dragmode: 'select', annotations: labels, shapes: bars, selections: [], margin: {l: 30, r: 40, t: 12, b: axes.length > 6 ? 90 : 36},
+    xaxis: {tickvals: axes.map((_, index) => index), ticktext: axes.map((axis) => literal(shortened(axis.label, 22))), range: [-0.15, axes.length - 0.85], showgrid: false, zeroline: false, showline: false, fixedrange: true, tickangle: axes.length > 6 ? -25 : 0},
+    yaxis: {visible: false, range: [traces.some((one) => one.y.includes(NOT_SET)) ? NOT_SET - 0.06 : -0.06, 1.06], fixedrange: true},
   }, {displayModeBar: false, responsive: !scrolls});
   listenToBrushes(chart, axes);
   byId('clear-brushes').hidden = page.brushes.size === 0;

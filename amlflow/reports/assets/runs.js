@@ -143,10 +143,8 @@ function cell(column, run) {
 
 function runName(run, limit = 40) {
   const {name, id} = page.data.runs[run];
-  const swatch = element('span', {class: 'swatch'});
-  swatch.style.backgroundColor = page.drawn.has(run) ? colourOf(run) : 'transparent';
   const badge = run === page.data.baseline ? element('span', {class: 'badge'}, 'baseline') : null;
-  return [swatch, element('span', {title: `${name} (${id})`}, shortened(name, limit)), badge];
+  return [swatchOf(run), element('span', {title: `${name} (${id})`}, shortened(name, limit)), badge];
 }
 
 function drawTable() {

@@ -4,7 +4,7 @@ const VALUES_WIDE = 1;
 const STEPS_WIDE = 2;
 const TIMES_WIDE = 4;
 
-const series = {rows: new Map(), bytes: null, unpacked: new Map()};
+const series = {rows: new Map(), curves: new Set(), bytes: null, unpacked: new Map()};
 
 async function readSeries() {
   const whole = await inflated('histories');
@@ -12,6 +12,7 @@ async function readSeries() {
   series.bytes = whole.subarray(4 + length);
   for (const row of JSON.parse(new TextDecoder().decode(whole.subarray(4, 4 + length)))) {
     series.rows.set(`${row[0]} ${row[1]}`, row);
+    if (row[4] > 1) series.curves.add(row[1]);
   }
 }
 

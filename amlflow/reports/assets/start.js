@@ -16,10 +16,11 @@ function nameMetric() {
 
 function startMetric() {
   const choice = byId('metric');
-  replace(choice, ...page.data.metrics.map((metric, index) => element('option', {value: String(index)}, shortened(metric.key, 80))));
+  replace(choice, ...metricOptions());
   choice.addEventListener('change', () => {
     page.metric = Number(choice.value);
     nameMetric();
+    followMetric();
     arrange();
     changed();
   });
