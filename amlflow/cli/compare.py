@@ -85,5 +85,5 @@ def _write_page(state: State, result: Comparison, file: Path) -> None:
     from amlflow.services import comparison_page
 
     with progress.steps(state) as report:
-        written = comparison_page.write(state.workspace, result, file, report)
+        written = comparison_page.write(lambda run_id: (state.workspace, run_id), result, file, report)
     state.note(f"{file} ({size(written)}) opens in any browser.")

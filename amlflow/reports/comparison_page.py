@@ -53,11 +53,11 @@ class CodeChange:
 @dataclass(frozen=True, slots=True)
 class PageContent:
     """A comparison with all that the page adds. `files` is by the position of the run, for the runs whose files were read;
-    `notes` are sentences on what was left out; `made_ms` is when."""
+    `workspaces` name that of each run; `notes` are sentences on what was left out; `made_ms` is when."""
 
     comparison: Comparison
     title: str
-    workspace: str
+    workspaces: Sequence[str]
     made_ms: int
     histories: Packed
     files: Mapping[int, RunFiles]
@@ -76,20 +76,20 @@ def _data(content: PageContent) -> dict[str, Any]:
     base = comparison.baseline.id if comparison.baseline else None
     return {
         "title": content.title,
-        "workspace": content.workspace,
         "made": content.made_ms,
         "baseline": next((index for index, run in enumerate(runs) if run.id == base), None),
         "runs": [
             {
                 "id": run.id,
                 "name": run.name,
+                "workspace": workspace,
                 "experiment": run.experiment_name,
                 "status": run.status,
                 "start": run.start_time_ms,
                 "end": run.end_time_ms,
                 "user": run.user,
             }
-            for run in runs
+            for run, workspace in zip(runs, content.workspaces, strict=True)
         ],
         "metrics": [
             {"key": row.key, "direction": row.direction, "values": list(row.values), "best": sorted(row.best)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from amlflow.errors import AmlflowError, UsageError
@@ -14,7 +14,10 @@ from amlflow.reports.comparison import Comparison
 from amlflow.reports.comparison_page import CodeChange, PageContent, RunFiles
 from amlflow.reports.histories import LEAST_OF_A_SERIES, POINTS_OF_A_PAGE, Packed, points_each
 from amlflow.services import run_files
-from amlflow.workspaces.base import Run, Workspace
+from amlflow.workspaces.base import MetricPoint, Run, Workspace
+
+# From the id that a run has in the comparison to where it is, and its id there.
+Place = Callable[[str], tuple[Workspace, str]]
 
 _COMMIT_TAG = "mlflow.source.git.commit"
 # The page shows files side by side, which is of use for few runs; each costs requests.
@@ -25,30 +28,31 @@ _CHANGE_CHARACTERS = 200_000
 _SERIES_AT_ONCE = 64
 
 
-def write(workspace: Workspace, comparison: Comparison, file: Path, report: Callable[[str], None]) -> int:
+def write(place: Place, comparison: Comparison, file: Path, report: Callable[[str], None]) -> int:
     """Write the page and return its size in bytes. `report` is told the steps. Raises `AmlflowError` where the file cannot be
     written, `UsageError` where it cannot be a file."""
     if file.is_dir():
         raise UsageError(f"{str(file)!r} is a folder.", "Give --html the name of a file.")
     if not file.absolute().parent.is_dir():
         raise UsageError(f"There is no folder {str(file.parent)!r} to write {file.name} into.", "Make it first.")
-    content = gather(workspace, comparison, report)
+    content = gather(place, comparison, report)
     report(f"Writing {file}")
     return _written(file, comparison_page.document(content))
 
 
-def gather(workspace: Workspace, comparison: Comparison, report: Callable[[str], None]) -> PageContent:
+def gather(place: Place, comparison: Comparison, report: Callable[[str], None]) -> PageContent:
     notes: list[str] = []
-    histories = _histories(workspace, comparison, notes, report)
-    files = _files(workspace, comparison, notes, report)
+    histories = _histories(place, comparison, notes, report)
+    files = _files(place, comparison, notes, report)
     changes = _changes([comparison.runs[index] for index in files], notes)
     names = list(dict.fromkeys(run.experiment_name for run in comparison.runs))
     title = f"Comparison of {', '.join(names[:3])}" if any(names) else "Comparison of runs"
+    where = [place(run.id)[0].name for run in comparison.runs]
     made = int(time.time() * 1000)
-    return PageContent(comparison, title, workspace.name, made, histories, files, changes, notes)
+    return PageContent(comparison, title, where, made, histories, files, changes, notes)
 
 
-def _histories(workspace: Workspace, comparison: Comparison, notes: list[str], report: Callable[[str], None]) -> Packed:
+def _histories(place: Place, comparison: Comparison, notes: list[str], report: Callable[[str], None]) -> Packed:
     positions = {row.key: index for index, row in enumerate(comparison.metrics)}
     logged = [sum(key in positions for key in run.metrics) for run in comparison.runs]
     runs = _that_fit(logged)
@@ -61,12 +65,24 @@ def _histories(workspace: Workspace, comparison: Comparison, notes: list[str], r
     for start in range(0, runs if positions else 0, at_once):
         part = comparison.runs[start : min(start + at_once, runs)]
         report(f"Reading histories: {start} of {runs} runs")
-        found = workspace.metric_histories([run.id for run in part], keys)
+        found = _read(place, part, keys)
         for index, run in enumerate(part, start):
             for key, points in found.get(run.id, {}).items():
                 if key in positions:
                     packed.add(index, positions[key], points)
     return packed
+
+
+def _read(place: Place, runs: Sequence[Run], keys: Sequence[str]) -> dict[str, Mapping[str, Sequence[MetricPoint]]]:
+    """By the id that each run has in the comparison; with one request a workspace."""
+    groups: dict[int, tuple[Workspace, dict[str, str]]] = {}
+    for run in runs:
+        workspace, own = place(run.id)
+        groups.setdefault(id(workspace), (workspace, {}))[1][own] = run.id
+    found: dict[str, Mapping[str, Sequence[MetricPoint]]] = {}
+    for workspace, ids in groups.values():
+        found |= {ids[own]: lines for own, lines in workspace.metric_histories(list(ids), keys).items()}
+    return found
 
 
 def _that_fit(logged: Sequence[int]) -> int:
@@ -80,7 +96,7 @@ def _that_fit(logged: Sequence[int]) -> int:
 
 
 def _files(
-    workspace: Workspace, comparison: Comparison, notes: list[str], report: Callable[[str], None]
+    place: Place, comparison: Comparison, notes: list[str], report: Callable[[str], None]
 ) -> dict[int, RunFiles]:
     base = comparison.baseline.id if comparison.baseline else ""
     order = sorted(range(len(comparison.runs)), key=lambda index: comparison.runs[index].id != base)
@@ -93,9 +109,9 @@ def _files(
         run = comparison.runs[index]
         report(f"Reading artifacts of {run.name}")
         try:
-            found[index] = run_files.collect(workspace, run, allowance)
+            found[index] = run_files.collect(*place(run.id), allowance)
         except AmlflowError as error:
-            notes.append(f"The artifacts of {run.name} ({run.id[:8]}) could not be read: {error.message}")
+            notes.append(f"The artifacts of {run.name} ({run.id}) could not be read: {error.message}")
     if allowance.refused:
         notes.append(f"{allowance.refused} files were left out, being too large for the page.")
     return found

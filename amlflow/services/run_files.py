@@ -18,7 +18,7 @@ from typing import Any
 from amlflow.errors import AmlflowError, NotFound
 from amlflow.reports.comparison_page import Matrix, RunFiles
 from amlflow.services.projects import DIFF_ARTIFACT
-from amlflow.workspaces.base import Artifact, LoggedModel, Run, Workspace
+from amlflow.workspaces.base import Artifact, LoggedModel, Workspace
 
 _DIFF = f"{DIFF_ARTIFACT}/uncommitted.diff"
 _IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg")
@@ -56,7 +56,7 @@ class _Reader:
     """Reads single files of a run into a folder that is thrown away."""
 
     workspace: Workspace
-    run: Run
+    run_id: str
     folder: Path
     allowance: Allowance
     images: dict[str, str] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class _Reader:
         """None for a file that is too large to show."""
         if item.size_bytes is not None and not self._fits(item.size_bytes):
             return None
-        file = self.workspace.download_artifacts(self.run.id, item.path, self.folder)
+        file = self.workspace.download_artifacts(self.run_id, item.path, self.folder)
         size = file.stat().st_size
         if item.size_bytes is None and not self._fits(size):
             return None
@@ -80,12 +80,12 @@ class _Reader:
         return self.allowance.takes(size * 4 // 3)
 
 
-def collect(workspace: Workspace, run: Run, allowance: Allowance) -> RunFiles:
+def collect(workspace: Workspace, run_id: str, allowance: Allowance) -> RunFiles:
     """Raises `AmlflowError` where the workspace does not give its files."""
     with tempfile.TemporaryDirectory(prefix="amlflow-page-") as folder:
-        reader = _Reader(workspace, run, Path(folder), allowance)
+        reader = _Reader(workspace, run_id, Path(folder), allowance)
         uncommitted = ""
-        for item in _walk(workspace, run.id):
+        for item in _walk(workspace, run_id):
             if item.path == _DIFF:
                 uncommitted = (reader.read(item) or b"").decode("utf-8", "replace")
             elif item.path.lower().endswith(_IMAGES):
@@ -93,7 +93,7 @@ def collect(workspace: Workspace, run: Run, allowance: Allowance) -> RunFiles:
                     reader.images[item.path] = f"data:{kind};base64,{base64.b64encode(content).decode()}"
             elif _may_be_matrix(item) and (content := reader.read(item)) and (found := matrix(item.path, content)):
                 reader.matrices[item.path] = found
-        models, packages = _models(workspace, run, Path(folder))
+        models, packages = _models(workspace, run_id, Path(folder))
         return RunFiles(reader.images, reader.matrices, models, packages, uncommitted)
 
 
@@ -183,12 +183,12 @@ def _number(value: Any) -> float | None:
 
 
 def _models(
-    workspace: Workspace, run: Run, folder: Path
+    workspace: Workspace, run_id: str, folder: Path
 ) -> tuple[dict[str, dict[str, str]], dict[str, dict[str, str]]]:
     from amlflow.services import registry
 
     facts, packages = {}, {}
-    for number, model in enumerate(workspace.logged_models(run.id)):
+    for number, model in enumerate(workspace.logged_models(run_id)):
         try:
             place = _described(workspace, model, folder / f"model-{number}")
             facts[model.name] = model_facts(registry.read_mlmodel(place))

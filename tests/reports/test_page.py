@@ -220,7 +220,7 @@ def hostile_page() -> str:
     files = RunFiles(
         {HOSTILE: HOSTILE}, {HOSTILE: Matrix([HOSTILE], [[1.0]])}, {HOSTILE: {HOSTILE: HOSTILE}}, {}, HOSTILE
     )
-    content = PageContent(comparison, HOSTILE, HOSTILE, 0, packed, {0: files}, (), [HOSTILE])
+    content = PageContent(comparison, HOSTILE, [HOSTILE], 0, packed, {0: files}, (), [HOSTILE])
     return "".join(document(content))
 
 

@@ -13,7 +13,7 @@ function allColumns() {
   const several = (key) => new Set(runs.map((run) => run[key])).size > 1;
   const plain = (key, label) => ({id: key, label, kind: 'run', value: (run) => runs[run][key], text: (run) => runs[run][key] || '–'});
   const columns = [plain('status', 'status')];
-  for (const key of ['experiment', 'user']) if (several(key)) columns.push(plain(key, key));
+  for (const key of ['workspace', 'experiment', 'user']) if (several(key)) columns.push(plain(key, key));
   columns.push({id: 'start', label: 'started', kind: 'run', numeric: true, value: (run) => runs[run].start, text: (run) => momentText(runs[run].start)});
   columns.push({
     id: 'duration', label: 'duration', kind: 'run', numeric: true, text: (run) => durationText(runs[run].start, runs[run].end),
@@ -56,8 +56,8 @@ function findColumn(key) {
 
 function holds(condition, run) {
   if (condition.word !== undefined) {
-    const {name, id, status, experiment, user} = page.data.runs[run];
-    const texts = [name, id, status, experiment, user, ...page.data.params.map((param) => valueOf(param, run)), ...page.data.tags.map((tag) => valueOf(tag, run))];
+    const {name, id, status, workspace, experiment, user} = page.data.runs[run];
+    const texts = [name, id, status, workspace, experiment, user, ...page.data.params.map((param) => valueOf(param, run)), ...page.data.tags.map((tag) => valueOf(tag, run))];
     return texts.some((text) => text && text.toLowerCase().includes(condition.word));
   }
   const value = condition.column.value(run);

@@ -1,10 +1,10 @@
 // Puts the page together, once its data is unpacked.
 
 function drawHead() {
-  const {title, workspace, made, runs, notes} = page.data;
+  const {title, made, runs, notes} = page.data;
   byId('title').textContent = title;
-  const experiments = [...new Set(runs.map((run) => run.experiment))];
-  byId('about').textContent = `${runs.length} run${runs.length === 1 ? '' : 's'} of ${shortened(experiments.join(', '), 120)} in workspace ${workspace}; ${momentText(made)}`;
+  const all = (key) => shortened([...new Set(runs.map((run) => run[key]))].join(', '), 120);
+  byId('about').textContent = `${runs.length} run${runs.length === 1 ? '' : 's'} of ${all('experiment')} in workspace ${all('workspace')}; ${momentText(made)}`;
   replace(document.querySelector('nav'), ...[...document.querySelectorAll('main section')].map((section) => element('a', {href: `#${section.id}`}, section.querySelector('h2').textContent)));
   replace(byId('notes'), ...notes.map((note) => element('li', {}, note)));
 }
