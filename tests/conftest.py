@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-pytest_plugins = ("servers", "emulated", "azure_workspaces", "deployable", "online")
+pytest_plugins = ("servers", "emulated", "azure_workspaces", "deployable", "online", "browsers")
 
 CLEARED = (
     "AMLFLOW_",

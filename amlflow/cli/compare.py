@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -63,6 +64,9 @@ def compare(
         bool,
         typer.Option("--markdown", help="Print Markdown; on GitHub Actions and Azure Pipelines also to the summary."),
     ] = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Also write a page with charts and artifacts.")
+    ] = None,
 ) -> None:
     """Compare runs side by side: parameters that differ, metrics with the best marked.
 
@@ -96,5 +100,7 @@ def compare(
     result = comparing.compare(state, origin, request, view, state.note)
     if junit:
         comparing.write_junit(junit, result, time.monotonic() - started)
+    if html:
+        comparing.write_page(state, origin, result, html)
     comparing.show(state, origin, result, view, request)
     gates.check(result.findings)

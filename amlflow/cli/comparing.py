@@ -141,6 +141,16 @@ def follow(state: State, origin: Sources, request: CompareRequest, view: View) -
             time.sleep(max(_EVERY_S, 3 * (time.monotonic() - started)))
 
 
+def write_page(state: State, origin: Sources, result: Comparison, file: Path) -> None:
+    from amlflow.cli import progress
+    from amlflow.cli.output import size
+    from amlflow.services import comparison_page
+
+    with progress.steps(state) as report:
+        written = comparison_page.write(origin.place, result, file, report)
+    state.note(f"{file} ({size(written)}) opens in any browser.")
+
+
 def write_junit(file: str, result: Comparison, seconds: float) -> None:
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     try:

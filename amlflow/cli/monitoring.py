@@ -17,7 +17,7 @@ from amlflow.errors import AmlflowError, GateFailed, UsageError
 from amlflow.reports import drift as drift_report
 from amlflow.reports import drift_page
 from amlflow.reports import performance as performance_report
-from amlflow.reports.comparison import Grid
+from amlflow.reports.grid import Grid
 from amlflow.services import monitor_runs, monitoring, performing
 from amlflow.services.monitor_runs import Finding
 from amlflow.services.monitoring import DriftRequest

@@ -92,6 +92,18 @@ def dirty_diff(folder: Path) -> str:
     return (names + diff)[:_DIFF_LIMIT]
 
 
+def commit_diff(folder: Path, before: str, after: str) -> str | None:
+    """What changed between two commits of the repository that the folder is in; None where it has not both of them. Cut at
+    10 MB. No program that the repository names is run."""
+    if shutil.which("git") is None or not all(_COMMIT.fullmatch(commit) for commit in (before, after)):
+        return None
+    if any(_git(["cat-file", "-e", f"{commit}^{{commit}}"], folder).returncode for commit in (before, after)):
+        return None
+    options = ["--no-color", "--no-ext-diff", "--no-textconv"]
+    done = _git(["diff", *options, before, after, "--"], folder)
+    return done.stdout[:_DIFF_LIMIT] if done.returncode == 0 else None
+
+
 def without_credentials(url: str) -> str:
     """A URL without the user and password that may stand in it."""
     if "://" not in url:

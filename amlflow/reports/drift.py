@@ -7,7 +7,7 @@ from typing import Any
 
 from amlflow.monitoring import metrics
 from amlflow.monitoring.drift import ColumnReport, DriftReport, Reading, WindowReport
-from amlflow.reports.comparison import Grid, markdown
+from amlflow.reports.grid import Grid, markdown
 
 CROSSED, NOTED = "✗", "!"
 _HEADINGS = {

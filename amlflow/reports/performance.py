@@ -7,8 +7,8 @@ from typing import Any
 
 from amlflow.monitoring.estimates import Estimate
 from amlflow.monitoring.performance import PerformanceReport
-from amlflow.reports.comparison import Grid, markdown
 from amlflow.reports.drift import CROSSED
+from amlflow.reports.grid import Grid, markdown
 
 
 def grid(report: PerformanceReport, number: Callable[[float], str]) -> Grid:

@@ -235,6 +235,11 @@ class Workspace(Protocol):
         local, else a cached download."""
         ...
 
+    def fetch_file(self, location: str, path: str, destination: Path) -> Path:
+        """One file below a location (a `LoggedModel.location`), copied into the destination, where its folder depends on the
+        location alone. Raises `NotFound`."""
+        ...
+
     # models
     def logged_models(self, run_id: str) -> list[LoggedModel]: ...
 

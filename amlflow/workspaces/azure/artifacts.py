@@ -21,6 +21,7 @@ from amlflow.workspaces.azure.datastores import AzureDatastores
 from amlflow.workspaces.azure.job_bodies import datastore_path
 from amlflow.workspaces.azure.service import Service
 from amlflow.workspaces.base import Artifact, Run
+from amlflow.workspaces.local import artifacts as local
 from amlflow.workspaces.server.artifacts import Artifacts, files_at
 from amlflow.workspaces.server.client import Client, unavailable
 
@@ -80,6 +81,14 @@ class AzureArtifacts:
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
         return kept
+
+    def fetch_file(self, location: str, path: str, destination: Path, get_run: Callable[[str], Run]) -> Path:
+        """One file below a location, without the others where the location is among a run's artifacts. Raises `NotFound`."""
+        match = _OF_RUN.search(location) or _STORED.search(location)
+        if match:
+            below = _joined(unquote(match["path"] or ""), path)
+            return self.copy_out(get_run(unquote(match["run"])), below, destination)
+        return local.copy_out(self.fetch(location, get_run), path, destination)
 
     def _fetch_to(self, location: str, folder: Path, get_run: Callable[[str], Run]) -> Path:
         if location.startswith("models:/"):

@@ -175,6 +175,9 @@ class AzureWorkspace(RestWorkspace):
     def fetch(self, location: str) -> Path:
         return self._artifacts.fetch(location, self.get_run)
 
+    def fetch_file(self, location: str, path: str, destination: Path) -> Path:
+        return self._artifacts.fetch_file(location, path, destination, self.get_run)
+
     @cached_property
     def _artifacts(self) -> AzureArtifacts:
         from amlflow.workspaces.azure.artifacts import AzureArtifacts

@@ -232,6 +232,12 @@ class LocalWorkspace:
             )
         return folder
 
+    def fetch_file(self, location: str, path: str, destination: Path) -> Path:
+        folder = artifacts.local_folder(location)
+        if folder is not None:
+            return artifacts.copy_out(folder, path, destination)
+        return artifacts.download(f"{location.rstrip('/')}/{path}", destination)
+
     def logged_models(self, run_id: str) -> list[LoggedModel]:
         """With MLflow 3 the run's logged models; those of older programs are folders of its artifacts."""
         found = self._store.logged_models(run_id)

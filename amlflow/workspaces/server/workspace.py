@@ -105,6 +105,9 @@ class ServerWorkspace(RestWorkspace):
             return Path(location)
         return self._artifacts.fetch(location)
 
+    def fetch_file(self, location: str, path: str, destination: Path) -> Path:
+        return self._artifacts.copy_out(location, path, destination)
+
 
 def _version(server: RestServer) -> str:
     """Of the MLflow that answers; empty where it does not say."""
