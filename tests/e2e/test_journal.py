@@ -241,3 +241,17 @@ def test_bad_options_are_named(amlflow: Any) -> None:
     assert amlflow.ok("sync").err.strip() == "Nothing waits."
     for durability in ("second", "write"):
         assert tracked(amlflow, "import mlflow; mlflow.log_metric('a', 1)", "--durability", durability).code == 0
+
+
+@pytest.mark.parametrize("kind", ["local", "server"])
+def test_the_params_of_a_project_that_ran_offline_arrive(
+    amlflow: Any, mlflow_server: str, project: Any, kind: str
+) -> None:
+    main = "  main: {parameters: {alpha: float, word: {type: string, default: w}}, command: 'echo {alpha} {word}'}\n"
+    project(MLproject=f"name: p\nentry_points:\n{main}")
+    where = mlflow_server if kind == "server" else "local"
+    experiment = f"offline project {uuid.uuid4().hex[:8]}"
+    amlflow.ok("-w", where, "run-project", "proj", "-P", "alpha=0.5", "-e", experiment, "--offline")
+    amlflow.ok("-w", where, "sync")
+    (run,) = amlflow.ok("-w", where, "run", "list", "-e", experiment, "-o", "json").json
+    assert (run["status"], run["params"]) == ("FINISHED", {"alpha": "0.5", "word": "w"})
