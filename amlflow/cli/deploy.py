@@ -14,6 +14,7 @@ from amlflow.cli.state import State
 app = verb()
 _LOCAL = "With --target local"
 _MANAGED = "With --target managed"
+_ACI = "With --target aci"
 
 
 @app.command(cls=Command)
@@ -29,7 +30,10 @@ def deploy(
     target: Annotated[
         str,
         typer.Option(
-            "--target", "-t", help="Where to: local, managed (Azure ML).", autocompletion=lambda: ["local", "managed"]
+            "--target",
+            "-t",
+            help="Where to: local, managed (Azure ML), aci (Azure Container Instances).",
+            autocompletion=lambda: ["local", "managed", "aci"],
         ),
     ] = "local",
     name: Annotated[
@@ -60,7 +64,7 @@ def deploy(
     timeout: Annotated[
         float | None,
         typer.Option(
-            "--timeout", min=1, help="Seconds to wait for its first answer; 120 by default.", rich_help_panel=_LOCAL
+            "--timeout", min=1, help="Local and aci: seconds to wait for its first answer; 120 and 900 by default."
         ),
     ] = None,
     instance_type: Annotated[
@@ -96,27 +100,67 @@ def deploy(
         bool,
         typer.Option(
             "--no-wait",
-            help="Begin the deployment and return; the same command again goes on with it.",
-            rich_help_panel=_MANAGED,
+            help="Managed and aci: begin the deployment and return; the same command again goes on with it.",
         ),
+    ] = False,
+    cpu: Annotated[
+        float | None, typer.Option("--cpu", min=0.1, help="Cores; 1 by default.", rich_help_panel=_ACI)
+    ] = None,
+    memory: Annotated[
+        float | None, typer.Option("--memory", min=0.1, help="Gigabytes; 2 by default.", rich_help_panel=_ACI)
+    ] = None,
+    location: Annotated[
+        str,
+        typer.Option("--location", "--region", help="The region; the workspace's by default.", rich_help_panel=_ACI),
+    ] = "",
+    dns_label: Annotated[
+        str,
+        typer.Option(
+            "--dns-label",
+            help="The first part of its address, taken once in a region; made of the name by default.",
+            rich_help_panel=_ACI,
+        ),
+    ] = "",
+    tag: Annotated[
+        list[str] | None,
+        typer.Option("--tag", metavar="NAME=VALUE", help="A tag of the container group.", rich_help_panel=_ACI),
+    ] = None,
+    subnet: Annotated[
+        str,
+        typer.Option(
+            "--subnet", help="The ARM id of a subnet: a private address alone, without HTTPS.", rich_help_panel=_ACI
+        ),
+    ] = "",
+    https_image: Annotated[
+        str,
+        typer.Option(
+            "--https-image",
+            help="The image with Caddy, which answers for the model over HTTPS; Docker's official one by default.",
+            rich_help_panel=_ACI,
+        ),
+    ] = "",
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Ask for no key: anybody may use it.", rich_help_panel=_ACI)
     ] = False,
 ) -> None:
     """Serve a model as a web service.
 
     Deploying again under the same name replaces what runs there once the new one answers; no request is lost. On Azure ML a
-    second deployment is made beside the first, asked at no traffic, and given the traffic; what fails is taken back.
+    second deployment is made beside the first, asked at no traffic, and given the traffic; what fails is taken back. On Azure
+    Container Instances the model's image is built once, and a container group answers at https with a key.
 
     Example: amlflow deploy wine@champion --target local
     """
     from amlflow.cli import progress
     from amlflow.cli.endpoint import endpoint_record, plan_record, print_endpoint
     from amlflow.services import deployment
-    from amlflow.services.deploy_options import Asked, options
+    from amlflow.services.deploy_options import Asked, AskedContainer, options
 
     state = State.of(ctx)
     asked = Asked(name, env or (), port, env_manager, timeout)
     azure = (instance_type, instance_count, canary, canary_wait, golden, not no_wait)
-    request = deployment.DeployRequest(model, target, options(target, asked, *azure))
+    container = AskedContainer(cpu, memory, location, dns_label, tag or (), subnet, https_image, insecure)
+    request = deployment.DeployRequest(model, target, options(target, asked, *azure, container))
     found, plan = deployment.plan(state.workspace, request)
     for line in plan.warnings:
         state.warn(line)

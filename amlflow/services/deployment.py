@@ -13,11 +13,11 @@ from amlflow.errors import NotFound, NotSupported, UsageError, nearest
 from amlflow.services import references, registry
 from amlflow.services.references import ModelSource
 from amlflow.targets import payloads
-from amlflow.targets.base import DeployOptions, DeployTarget, Endpoint, ModelToDeploy, Plan
+from amlflow.targets.base import DeployOptions, DeployTarget, Endpoint, ModelToDeploy, Plan, plain_name
 from amlflow.workspaces.abilities import HasOnlineEndpoints
 from amlflow.workspaces.base import Workspace
 
-TARGETS = ("local", "managed")
+TARGETS = ("local", "managed", "aci")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,10 @@ def find_target(workspace: Workspace, name: str) -> DeployTarget:
             f"The target {name!r} needs an Azure ML workspace, and {workspace.name!r} is none.",
             "Name one with -w, or deploy here with `--target local`.",
         )
+    if name == "aci":
+        from amlflow.targets.aci import AciTarget
+
+        return AciTarget(workspace.service)
     from amlflow.targets.managed import ManagedTarget
 
     return ManagedTarget(workspace.service)
@@ -164,9 +168,7 @@ def delete(workspace: Workspace, name: str) -> None:
 
 def endpoint_name(source: ModelSource) -> str:
     """The model's name as the services of Azure take names."""
-    base = source.version.name if source.version else source.label.rstrip("/").split("/")[-1]
-    name = "".join(character if character.isalnum() else "-" for character in base.lower()).strip("-")
-    return name[:60].encode("ascii", "ignore").decode().strip("-") or "model"
+    return plain_name(source.version.name if source.version else source.label)
 
 
 def _targets(workspace: Workspace) -> dict[str, DeployTarget]:

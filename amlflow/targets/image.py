@@ -17,12 +17,16 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from amlflow import serving
 from amlflow.environments import build, spec
 from amlflow.errors import AmlflowError, NotSupported, UsageError
-from amlflow.targets.base import ModelToDeploy
+from amlflow.targets.base import ModelToDeploy, plain_name
 from amlflow.targets.local import SERVER_REQUIREMENTS
+
+if TYPE_CHECKING:
+    from amlflow.workspaces.azure.registries import AzureRegistry
 
 PORT = 5001
 BASE = "mcr.microsoft.com/azurelinux/base/python:3.12"
@@ -74,6 +78,11 @@ def of_model(model: ModelToDeploy) -> Image:
     return Image(model, wanted, python, _tag(model, wanted, python))
 
 
+def repository(model: ModelToDeploy) -> str:
+    """Where in a registry the images of the model are."""
+    return f"amlflow-{plain_name(model.registered.rpartition(':')[0] or model.label)}"
+
+
 def write(image: Image, folder: Path, report: Callable[[str], None]) -> None:
     """Lock the requirements and write the build context into the folder, which must be new or empty. Raises `AmlflowError` for
     requirements that cannot be met; then nothing is written."""
@@ -90,6 +99,14 @@ def write(image: Image, folder: Path, report: Callable[[str], None]) -> None:
         target = app / relative
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
+
+
+def build_in(image: Image, registry: AzureRegistry, report: Callable[[str], None]) -> None:
+    """Build it by the tasks of the registry. Raises `AmlflowError` with the end of the log."""
+    with tempfile.TemporaryDirectory() as place:
+        context = Path(place) / "context"
+        write(image, context, report)
+        registry.build(context, repository(image.model), image.tag, report)
 
 
 def _dockerfile(python: str) -> str:

@@ -18,7 +18,16 @@ from urllib.parse import urlsplit
 
 from amlflow.errors import AmlflowError, NotAllowed, NotFound, NotSupported, Unavailable, UsageError
 from amlflow.targets import payloads
-from amlflow.targets.base import DeployOptions, Endpoint, EndpointState, ModelToDeploy, Plan, PlanAction, PlanStep
+from amlflow.targets.base import (
+    DeployOptions,
+    Endpoint,
+    EndpointState,
+    ModelToDeploy,
+    Plan,
+    PlanAction,
+    PlanStep,
+    newer,
+)
 from amlflow.targets.rollout import PREVIOUS, Rollout, golden_requests
 from amlflow.workspaces.azure import quota
 from amlflow.workspaces.azure.endpoints import AzureEndpoints, OnlineDeployment, OnlineEndpoint, named
@@ -158,7 +167,7 @@ class ManagedTarget:
         while follow:
             time.sleep(_FOLLOW_S)
             now = self._azure.logs(name, live, 1000)
-            yield from _newer(seen, now)
+            yield from newer(seen, now)
             seen = now or seen
 
     def keys(self, name: str, rotate: bool = False) -> Sequence[str]:
@@ -337,15 +346,6 @@ def _warnings(model: ModelToDeploy) -> list[str]:
                 "deployment may end with a liveness 502. Log the model with it among `extra_pip_requirements`."
             ]
     return []
-
-
-def _newer(seen: Sequence[str], now: Sequence[str]) -> Sequence[str]:
-    """The lines of `now` after the last of `seen`; all of them where that is not among them any more."""
-    tail = builtins.list(seen[-20:])
-    for end in range(len(now), len(tail) - 1, -1):
-        if builtins.list(now[end - len(tail) : end]) == tail:
-            return now[end:]
-    return now
 
 
 def _said(content: bytes) -> str:

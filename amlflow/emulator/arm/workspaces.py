@@ -73,6 +73,10 @@ class Workspaces:
                 content["properties"],
                 {key: value for key, value in given.get("properties", {}).items() if key in _WRITABLE},
             )
+            registry = given.get("properties", {}).get("containerRegistry")
+            if registry is not None:
+                # Workspaces have one from the start here, which the service makes when it is needed; "" takes it away.
+                content["registry"] = bool(registry)
             content["tags"] = given.get("tags", content["tags"]) or {}
             content["location"] = given.get("location") or content.get("location") or LOCATION
             return arm.store.put(id, content, by)
@@ -243,7 +247,9 @@ class Workspaces:
             "storageAccount": storage_id(self._arm, group),
             "keyVault": f"{resources}/Microsoft.KeyVault/vaults/emulator",
             "applicationInsights": f"{resources}/Microsoft.Insights/components/emulator",
-            "containerRegistry": f"{resources}/Microsoft.ContainerRegistry/registries/{REGISTRY}",
+            "containerRegistry": f"{resources}/Microsoft.ContainerRegistry/registries/{REGISTRY}"
+            if body.get("registry", True)
+            else None,
             "provisioningState": "Succeeded",
             "discoveryUrl": f"{base_url}/discovery/workspaces/{body['workspaceId']}",
             "mlFlowTrackingUri": f"azureml://{host}/mlflow/v1.0{document.id}",

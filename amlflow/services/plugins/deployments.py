@@ -22,6 +22,7 @@ FLAVOR = "python_function"
 KEYS = (
     *("target", "port", "env_manager", "timeout"),
     *("instance_type", "instance_count", "canary", "canary_wait", "golden", "wait"),
+    *("cpu", "memory", "location", "dns_label", "subnet", "https_image", "insecure"),
 )
 
 
@@ -41,7 +42,7 @@ class AmlflowDeployments(BaseDeploymentClient):  # type: ignore[misc]
         config: Mapping[str, str] | None = None,
         endpoint: str | None = None,
     ) -> dict[str, Any]:
-        """`config` has what `amlflow deploy` has as options, and `env.NAME` for environment variables."""
+        """`config` has what `amlflow deploy` has as options, `env.NAME` for environment variables, `tag.NAME` for tags."""
         with told():
             _check(flavor, endpoint)
             target, options = _options(name, dict(config or {}))
@@ -103,19 +104,20 @@ def run_local(
 def target_help() -> str:
     return (
         "amlflow deploys MLflow models to this machine and to Azure ML. The target is `amlflow`, for the workspace of this "
-        f"folder, or `amlflow://WORKSPACE`. -C KEY=VALUE takes {', '.join(KEYS)} and env.NAME; target is one of "
+        f"folder, or `amlflow://WORKSPACE`. -C KEY=VALUE takes {', '.join(KEYS)}, env.NAME and tag.NAME; target is one of "
         f"{', '.join(deployment.TARGETS)}. `amlflow deploy --help` says what they mean."
     )
 
 
 def _options(name: str, given: dict[str, str]) -> tuple[str, DeployOptions]:
     env = [f"{key.removeprefix('env.')}={given.pop(key)}" for key in list(given) if key.startswith("env.")]
+    tags = {key: given.pop(key) for key in list(given) if key.startswith("tag.")}
     for key in given:
         if key not in KEYS:
             near = nearest(key, KEYS)
             raise UsageError(
                 f"There is no option {key!r}.{f' Did you mean {near}?' if near else ''}",
-                f"-C takes {', '.join(KEYS)} and env.NAME.",
+                f"-C takes {', '.join(KEYS)}, env.NAME and tag.NAME.",
             )
     target = given.get("target", "local")
     asked = deploy_options.Asked(
@@ -125,9 +127,16 @@ def _options(name: str, given: dict[str, str]) -> tuple[str, DeployOptions]:
         given.get("env_manager", ""),
         _number(given, "timeout", float),
     )
-    wait = given.get("wait", "true").lower()
-    if wait not in ("true", "false"):
-        raise UsageError(f"wait={wait!r} is neither true nor false.")
+    container = deploy_options.AskedContainer(
+        _number(given, "cpu", float),
+        _number(given, "memory", float),
+        given.get("location", ""),
+        given.get("dns_label", ""),
+        [f"{key.removeprefix('tag.')}={value}" for key, value in tags.items()],
+        given.get("subnet", ""),
+        given.get("https_image", ""),
+        _switch(given, "insecure", "false"),
+    )
     return target, deploy_options.options(
         target,
         asked,
@@ -136,8 +145,16 @@ def _options(name: str, given: dict[str, str]) -> tuple[str, DeployOptions]:
         given.get("canary", ""),
         _number(given, "canary_wait", float),
         Path(given["golden"]) if "golden" in given else None,
-        wait == "true",
+        _switch(given, "wait", "true"),
+        container,
     )
+
+
+def _switch(given: Mapping[str, str], key: str, default: str) -> bool:
+    value = given.get(key, default).lower()
+    if value not in ("true", "false"):
+        raise UsageError(f"{key}={value!r} is neither true nor false.")
+    return value == "true"
 
 
 def _number(given: Mapping[str, str], key: str, kind: Any) -> Any:
@@ -147,7 +164,7 @@ def _number(given: Mapping[str, str], key: str, kind: Any) -> Any:
         value = kind(given[key])
     except ValueError:
         raise UsageError(f"{key}={given[key]!r} is no number.") from None
-    if value < 0 or (value < 1 and key != "canary_wait"):
+    if value < 0 or (value < 1 and key not in ("canary_wait", "cpu", "memory")):
         raise UsageError(f"{key}={given[key]!r} is too small.")
     return value
 
