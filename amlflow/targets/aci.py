@@ -84,8 +84,9 @@ class AciTarget:
     def list(self) -> list[Endpoint]:
         try:
             names = [group.name for group in self._containers.all() if self._own(group)]
-        except NotAllowed:
-            # Whoever may use the workspace need not be allowed to see container groups.
+        except AmlflowError as error:
+            if not _unseen(error):
+                raise
             return []
         with ThreadPoolExecutor(8) as pool:
             found = pool.map(self._shown_if_there, names)
@@ -170,7 +171,9 @@ class AciTarget:
     def _get(self, name: str) -> ContainerGroup:
         try:
             group = self._containers.get(name)
-        except NotAllowed as error:
+        except AmlflowError as error:
+            if not _unseen(error):
+                raise
             raise NotFound(f"There is no endpoint {name!r} that this account may see. {error.message}") from error
         if not self._own(group):
             raise NotFound(f"The container group {name!r} is no endpoint of the workspace {self._service.name!r}.")
@@ -357,6 +360,11 @@ def _state(group: ContainerGroup) -> EndpointState:
     if crashed(app):
         return "restarting" if app.state.lower() == "waiting" else "failed"
     return "starting"
+
+
+def _unseen(error: AmlflowError) -> bool:
+    """Whoever may use the workspace need not be allowed to see container groups, nor the subscription have any."""
+    return isinstance(error, NotAllowed) or "MissingSubscriptionRegistration" in error.message
 
 
 def _started_ms(group: ContainerGroup) -> int:

@@ -25,6 +25,8 @@ from deployable import ROW, sample
 from emulated import Running
 from servers import http_server, send
 
+# Images are built and containers started: on a busy machine that takes its time.
+pytestmark = pytest.mark.timeout(900)
 GROUPS = "Microsoft.ContainerInstance/containerGroups"
 IDENTITIES = "Microsoft.ManagedIdentity/userAssignedIdentities"
 
@@ -329,6 +331,22 @@ def test_an_endpoint_without_a_key_says_so(scene: Scene, served: str, name: str,
         "memoryInGB": 1.5,
     }
     assert amlflow.ok("endpoint", "invoke", name, str(sample(tmp_path))).json == {"predictions": [1.0]}
+
+
+def test_a_private_group_is_begun_and_gone_on_with(scene: Scene, served: str, name: str, tmp_path: Path) -> None:
+    subnet = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Network/virtualNetworks/v/subnets/n"
+    base = ("deploy", f"{scene.wine}:1", "-t", "aci", "--name", name, "--subnet", subnet, "-o", "json")
+    begun = scene.owner.ok(*base, "--no-wait")
+    assert begun.json["state"] in ("starting", "running")
+    assert "goes on with it" in begun.err
+    made = scene.owner.ok(*base)
+    assert (made.json["state"], made.json["url"]) == ("running", "http://10.0.0.4:5001")
+    assert "without HTTPS" in made.err
+    asked = scene.owner("endpoint", "invoke", name, str(sample(tmp_path)))
+    assert (asked.code, "no public address" in asked.err) == (1, True)
+    refused = scene.contributor("endpoint", "delete", name)
+    assert (refused.code, "User Access Administrator" in refused.err) == (4, True)
+    assert scene.parts(name)["group"] == 200
 
 
 def test_what_would_fail_later_is_refused_at_once(scene: Scene, served: str, name: str) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from amlflow.emulator.arm import container_rules as rules
+from amlflow.emulator.arm.container_rules import KIND
 from amlflow.emulator.arm.identities import Identities
 from amlflow.emulator.arm.registries import KIND as REGISTRY_KIND
 from amlflow.emulator.arm.registries import Registries
@@ -18,17 +19,13 @@ from amlflow.emulator.arm.registry_tokens import RegistryTokens
 from amlflow.emulator.arm.resources import GROUP_PATTERN, UNKNOWN_S, Arm, missing, page, required
 from amlflow.emulator.arm.workspaces import REGISTRY, author
 from amlflow.emulator.running.containers import Container, Spec, end_left
-from amlflow.emulator.settings import LOCATION
+from amlflow.emulator.settings import HOST, LOCATION
 from amlflow.emulator.store import Document
 from amlflow.emulator.web import Answer, Request, Route, arm_error
 
-KIND = "Microsoft.ContainerInstance/containerGroups"
 _GROUPS = f"{GROUP_PATTERN}/providers/{KIND}"
 _GROUP = f"{_GROUPS}/{{containers}}"
 _LOCATION = "/subscriptions/{subscription}/providers/Microsoft.ContainerInstance/locations/{location}"
-_NAME = r"[a-z0-9](?:-?[a-z0-9]){0,62}"
-_LABEL = r"[a-z][a-z0-9-]{3,61}[a-z0-9]"
-_MOST_CORES, _MOST_GROUPS = 10, 100
 _PASSING = ("Pending", "Deleting")
 
 
@@ -118,7 +115,8 @@ class ContainerGroups:
                 text = f"The container group '{name}' is still transitioning, please retry later."
                 raise arm_error(409, "ContainerGroupTransitioning", text)
             properties = json.loads(json.dumps(body["properties"]))
-            self._check(name, body, properties, before)
+            others = [item for item in self._all() if before is None or item.id != before.id]
+            rules.check(name, body, before, others)
             self._check_images(request, name, body, properties)
             operation = self._arm.begin(id, takes_s=UNKNOWN_S)
             content = {
@@ -143,7 +141,8 @@ class ContainerGroups:
         operation = self._arm.begin(found.id, takes_s=UNKNOWN_S)
 
         def take_down(group: Document, begun: str) -> None:
-            self._end(group)
+            for container in self._end(group):
+                container.forget()
             self._arm.store.delete(group.id)
             self._arm.finish(begun)
 
@@ -179,62 +178,7 @@ class ContainerGroups:
         return Answer(content={"content": container.log(tail) if container else ""})
 
     def _usages(self, request: Request) -> Answer:
-        groups = self._all()
-        cores = sum(_cores(group.body["properties"]) for group in groups)
-        listed = (("ContainerGroups", len(groups), _MOST_GROUPS), ("StandardCores", cores, _MOST_CORES))
-        value = [
-            {
-                "id": f"{request.path.rpartition('/')[0]}/usages/{name}",
-                "unit": "Count",
-                "currentValue": round(used),
-                "limit": limit,
-                "name": {"value": name, "localizedValue": name},
-            }
-            for name, used, limit in listed
-        ]
-        return Answer(content={"value": value})
-
-    def _check(self, name: str, body: Mapping[str, Any], properties: dict[str, Any], before: Document | None) -> None:
-        """Raises the service's refusals."""
-        if not re.fullmatch(_NAME, name):
-            text = f"The container group name '{name}' is invalid. It must match the regex '{_NAME}'."
-            raise arm_error(400, "InvalidContainerGroupName", text)
-        if body["location"] != LOCATION:
-            text = (
-                f"The provided location '{body['location']}' is not available for resource type '{KIND}'. List of available "
-                f"regions for the resource type is '{LOCATION}'."
-            )
-            raise arm_error(400, "LocationNotAvailableForResourceType", text)
-        if before is not None and _fixed(before.body["properties"]) != _fixed(properties):
-            text = (
-                f"The updates on container group '{name}' are invalid. If you are going to update the os type, restart policy, "
-                "network profile, CPU, memory or GPU resources for a container group, you must delete it first and then create a "
-                "new one."
-            )
-            raise arm_error(400, "InvalidContainerGroupUpdate", text)
-        label = (properties.get("ipAddress") or {}).get("dnsNameLabel")
-        if label is not None and not re.fullmatch(_LABEL, label):
-            text = (
-                f"The DNS name label '{label}' in container group '{name}' is invalid. It can contain only lowercase letters, "
-                "numbers and hyphens. The first character must be a letter. The last character must be a letter or number. The "
-                "value must be between 5 and 63 characters long."
-            )
-            raise arm_error(400, "InvalidDnsNameLabel", text)
-        others = [item for item in self._all() if before is None or item.id != before.id]
-        if label and any(
-            (item.body["properties"].get("ipAddress") or {}).get("dnsNameLabel") == label for item in others
-        ):
-            text = (
-                f"The DNS name label '{label}' in container group '{name}' not available. Try using a different label."
-            )
-            raise arm_error(409, "DnsNameLabelNotAvailable", text)
-        used, asked = sum(_cores(item.body["properties"]) for item in others), _cores(properties)
-        if used + asked > _MOST_CORES:
-            text = (
-                f"Resource type '{KIND}' container group quota 'StandardCores' exceeded in region '{LOCATION}'. "
-                f"Limit: '{_MOST_CORES}', Usage: '{used:g}' Requested: '{asked:g}'."
-            )
-            raise arm_error(409, "ContainerGroupQuotaReached", text)
+        return Answer(content={"value": rules.usages(self._all(), request.path.rpartition("/")[0])})
 
     def _check_images(
         self, request: Request, name: str, body: Mapping[str, Any], properties: Mapping[str, Any]
@@ -327,11 +271,12 @@ class ContainerGroups:
         (folder / f"{key}.log").unlink(missing_ok=True)
         return Container(spec, folder / f"{key}.log", note)
 
-    def _end(self, group: Document) -> None:
+    def _end(self, group: Document) -> list[Container]:
         with self._lock:
             containers = self._running.pop(group.id.lower(), [])
         for container in containers:
             container.stop()
+        return containers
 
     @staticmethod
     def _work(act: Any, group: Document, operation: str) -> None:
@@ -365,7 +310,7 @@ class ContainerGroups:
             credential.pop("password", None)
         address = properties.get("ipAddress")
         if address is not None:
-            address["ip"] = "127.0.0.1"
+            address["ip"] = "10.0.0.4" if address.get("type") == "Private" else HOST
             if host := self._fqdn(group):
                 address["fqdn"] = f"{host}:{self._arm.settings.port}"
         properties["provisioningState"] = body["state"]
@@ -385,14 +330,3 @@ class ContainerGroups:
 
 def _named(command: list[str], option: str) -> str:
     return command[command.index(option) + 1] if option in command[:-1] else ""
-
-
-def _cores(properties: Mapping[str, Any]) -> float:
-    return sum(float(item["properties"]["resources"]["requests"]["cpu"]) for item in properties["containers"])
-
-
-def _fixed(properties: Mapping[str, Any]) -> Any:
-    """What no update may change."""
-    sizes = {item["name"]: item["properties"]["resources"]["requests"] for item in properties["containers"]}
-    policy = properties.get("restartPolicy") or "Always"
-    return [properties["osType"], policy, properties.get("subnetIds") or [], sizes]

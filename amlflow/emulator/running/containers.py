@@ -71,6 +71,10 @@ class Container:
         if self._thread.is_alive():
             self._thread.join()
 
+    def forget(self) -> None:
+        """Remove what is left of it, once it is stopped."""
+        self._log.unlink(missing_ok=True)
+
     def port(self, inside: int) -> int:
         """The port of this machine behind one of the container's, 0 while nothing answers there."""
         with self._lock:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from amlflow.errors import AmlflowError, NotFound
+from amlflow.errors import AmlflowError, NotAllowed, NotFound
 from amlflow.workspaces.azure.arm import segment
 from amlflow.workspaces.azure.service import Service
 
@@ -87,11 +87,15 @@ class AzureIdentities:
                     time.sleep(_POLL_S)
 
     def forbid_pull(self, name: str, registry: str) -> None:
-        """That it was never allowed is as good."""
+        """That it was never allowed is as good. Raises `NotAllowed` without the right to assign roles."""
+        what = f"role AcrPull of {name!r} on {registry.rpartition('/')[2]!r}"
         try:
-            self._arm.delete(self._assignment(name, registry), ROLES_API, "role assignment")
+            self._arm.delete(self._assignment(name, registry), ROLES_API, what)
         except NotFound:
             return
+        except NotAllowed as error:
+            mend = "Ask for the role «User Access Administrator» on the registry, or let whoever deployed the endpoint delete it."
+            raise NotAllowed(error.message, mend) from error
 
     def _path(self, name: str) -> str:
         return f"{self._root}/userAssignedIdentities/{segment(name)}"
