@@ -15,8 +15,9 @@ app = verb()
 _LOCAL = "With --target local"
 _MANAGED = "With --target managed"
 _CLUSTER = "With --target aks"
-_TARGETS = ("local", "managed", "aks", "batch")
+_TARGETS = ("local", "managed", "aks", "aci", "batch")
 _BATCH = "With --target batch"
+_ACI = "With --target aci"
 
 
 @app.command(cls=Command)
@@ -34,7 +35,7 @@ def deploy(
         typer.Option(
             "--target",
             "-t",
-            help="Where to: local, managed (Azure ML), aks (a Kubernetes cluster), batch (a cluster scores files).",
+            help="Where to: local; of Azure ML managed, aks (a Kubernetes cluster), batch (files); aci (Azure Container Instances).",
             autocompletion=lambda: list(_TARGETS),
         ),
     ] = "local",
@@ -97,8 +98,7 @@ def deploy(
         typer.Option(
             "--timeout",
             min=1,
-            help="Seconds to wait for its first answer (120 by default); with batch, for one mini-batch (30).",
-            rich_help_panel=_LOCAL,
+            help="Local and aci: seconds to wait for its first answer, 120 and 900 by default; batch: for a mini-batch, 30.",
         ),
     ] = None,
     instance_type: Annotated[
@@ -137,8 +137,7 @@ def deploy(
         bool,
         typer.Option(
             "--no-wait",
-            help="Begin the deployment and return; the same command again goes on with it.",
-            rich_help_panel=_MANAGED,
+            help="Managed and aci: begin the deployment and return; the same command again goes on with it.",
         ),
     ] = False,
     mirror: Annotated[
@@ -204,11 +203,15 @@ def deploy(
     ] = "",
     cpu: Annotated[
         float | None,
-        typer.Option("--cpu", min=0.001, help="Cores that a container asks for.", rich_help_panel=_CLUSTER),
+        typer.Option(
+            "--cpu", min=0.001, help="Cores of the container; with aci 1 by default.", rich_help_panel=_CLUSTER
+        ),
     ] = None,
     memory: Annotated[
         float | None,
-        typer.Option("--memory", min=0.05, help="GB that a container asks for.", rich_help_panel=_CLUSTER),
+        typer.Option(
+            "--memory", min=0.05, help="GB of the container; with aci 2 by default.", rich_help_panel=_CLUSTER
+        ),
     ] = None,
     mini_batch_size: Annotated[
         int | None,
@@ -235,12 +238,46 @@ def deploy(
         bool,
         typer.Option("--no-smoke", help="Take over without scoring the input example first.", rich_help_panel=_BATCH),
     ] = False,
+    location: Annotated[
+        str,
+        typer.Option("--location", "--region", help="The region; the workspace's by default.", rich_help_panel=_ACI),
+    ] = "",
+    dns_label: Annotated[
+        str,
+        typer.Option(
+            "--dns-label",
+            help="The first part of its address, taken once in a region; made of the name by default.",
+            rich_help_panel=_ACI,
+        ),
+    ] = "",
+    tag: Annotated[
+        list[str] | None,
+        typer.Option("--tag", metavar="NAME=VALUE", help="A tag of the container group.", rich_help_panel=_ACI),
+    ] = None,
+    subnet: Annotated[
+        str,
+        typer.Option(
+            "--subnet", help="The ARM id of a subnet: a private address alone, without HTTPS.", rich_help_panel=_ACI
+        ),
+    ] = "",
+    https_image: Annotated[
+        str,
+        typer.Option(
+            "--https-image",
+            help="The image with Caddy, which answers for the model over HTTPS; Docker's official one by default.",
+            rich_help_panel=_ACI,
+        ),
+    ] = "",
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Ask for no key: anybody may use it.", rich_help_panel=_ACI)
+    ] = False,
 ) -> None:
     """Serve a model as a web service.
 
     Deploying again under the same name replaces what runs there once the new one answers; no request is lost. On Azure ML a
     second deployment is made beside the first, asked at no traffic, and given the traffic; what fails is taken back. A batch
-    endpoint scores files by jobs, and costs only while it does.
+    endpoint scores files by jobs, and costs only while it does. On Azure Container Instances the model's image is built
+    once, and a container group answers at https with a key.
 
     Example: amlflow deploy wine@champion --target local
     """
@@ -250,6 +287,7 @@ def deploy(
     from amlflow.services.deploy_options import (
         Asked,
         AskedBatch,
+        AskedContainer,
         AskedMachines,
         AskedOnline,
         AskedRollout,
@@ -264,7 +302,8 @@ def deploy(
     machines = AskedMachines(instance_type, instance_count, autoscale, compute, cpu, memory)
     online = AskedOnline(rollout, machines, scoring, auth_mode, request_timeout, private, no_egress)
     batch = AskedBatch(mini_batch_size, output_action, max_concurrency, retries, not no_smoke)
-    request = deployment.DeployRequest(model, target, options(target, asked, online, batch))
+    container = AskedContainer(location, dns_label, tag or (), subnet, https_image, insecure)
+    request = deployment.DeployRequest(model, target, options(target, asked, online, batch, container))
     if mend:
         deploy_check.mend(state, request, dry_run)
         return

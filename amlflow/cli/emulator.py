@@ -71,12 +71,22 @@ def status(ctx: typer.Context) -> None:
 
 
 @app.command(cls=Command)
-def env(ctx: typer.Context) -> None:
+def env(
+    ctx: typer.Context,
+    role: Annotated[
+        str,
+        typer.Option(
+            "--role",
+            help="Sign in as: contributor, reader or owner, who alone may assign roles.",
+            autocompletion=lambda: ["contributor", "reader", "owner"],
+        ),
+    ] = "contributor",
+) -> None:
     """Print the variables that point Azure's SDKs and amlflow at it, as `export` lines for a shell."""
     from amlflow.emulator import lifecycle
 
     state = State.of(ctx)
-    variables = lifecycle.environment()
+    variables = lifecycle.environment(role)
     if state.out.wants_document():
         state.out.one(variables, "AMLFLOW_WORKSPACE")
         return

@@ -167,7 +167,10 @@ def keys(
     name: NameArgument,
     rotate: Annotated[bool, typer.Option("--rotate", help="Make a new key; the old one stops working.")] = False,
 ) -> None:
-    """Print the key that requests must carry: Authorization: Bearer KEY."""
+    """Print the key that requests must carry: Authorization: Bearer KEY.
+
+    Azure shows nobody the key of an aci endpoint: it is kept where the endpoint was deployed, and a new one starts it again.
+    """
     from amlflow.services import deployment
 
     state = State.of(ctx)
@@ -224,7 +227,7 @@ def data(
 
 @app.command(cls=Command)
 def delete(ctx: typer.Context, name: NameArgument) -> None:
-    """Stop an endpoint and remove it."""
+    """Stop an endpoint and remove it, with all that was made for it; the image of an aci endpoint stays in the registry."""
     from amlflow.services import deployment
 
     state = State.of(ctx)

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from amlflow.emulator.faults import Fault, Faults
+from amlflow.emulator.fronts import led
 from amlflow.emulator.recording import Recorder
 from amlflow.emulator.settings import Settings
 from amlflow.emulator.tokens import BadToken, Tokens
@@ -39,12 +40,13 @@ class App:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        raw_path = scope["raw_path"].decode("ascii", "replace").split("?", 1)[0]
+        named = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        raw_path = led(named.get("host", ""), scope["raw_path"].decode("ascii", "replace").split("?", 1)[0])
         request = Request(
             scope["method"],
             unquote(raw_path),
             dict(parse_qsl(scope["query_string"].decode("ascii", "replace"), keep_blank_values=True)),
-            {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]},
+            named,
             await _read(receive),
             self._settings.base_url,
             scope["query_string"].decode("ascii", "replace"),
@@ -65,7 +67,7 @@ class App:
         if answer.content is None:
             del headers["content-type"]
         if self._recorder is not None and not request.path.startswith("/emulator/"):
-            target = scope["path"] + (f"?{scope['query_string'].decode('ascii')}" if scope["query_string"] else "")
+            target = request.path + (f"?{request.raw_query}" if request.raw_query else "")
             self._recorder.write(request.method, target, request.headers, request.body, answer.status, headers, body)
         raw_headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         await send({"type": "http.response.start", "status": answer.status, "headers": raw_headers})

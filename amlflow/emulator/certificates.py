@@ -9,10 +9,11 @@ import ssl
 from pathlib import Path
 from typing import Any
 
-from amlflow.emulator.settings import HOST, write_private
+from amlflow.emulator.settings import HOST, LOCATION, write_private
 from amlflow.errors import NotSupported
 
-CERTIFICATE, KEY, AUTHORITY, BUNDLE = "server.pem", "server-key.pem", "ca.pem", "ca-bundle.pem"
+# Of another name than before it knew of container groups: so that an emulator of that time gets a new one.
+CERTIFICATE, KEY, AUTHORITY, BUNDLE = "front.pem", "front-key.pem", "ca.pem", "ca-bundle.pem"
 _VALID = datetime.timedelta(days=3650)
 
 
@@ -75,7 +76,7 @@ def _make(place: Path) -> None:
         .add_extension(usage(signs=True), critical=True)
         .sign(authority_key, hashes.SHA256())
     )
-    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(HOST))]
+    names = [*map(x509.DNSName, ("localhost", f"*.{LOCATION}.localhost")), x509.IPAddress(ipaddress.ip_address(HOST))]
     certificate = (
         builder("amlflow emulator", title, key.public_key())
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)

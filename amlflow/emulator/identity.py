@@ -59,7 +59,10 @@ class Identity:
                         "tenant": "common",
                         "identityProvider": "AAD",
                     },
-                    "suffixes": {"storage": self._settings.storage_suffix},
+                    "suffixes": {
+                        "storage": self._settings.storage_suffix,
+                        "containerInstance": self._settings.container_suffix,
+                    },
                 }
             ]
         )
@@ -141,9 +144,9 @@ class Identity:
         given = request.headers.get("x-identity-header", "")
         if not hmac.compare_digest(given.encode(), self._settings.identity_header.encode()):
             return Answer(401, {"statusCode": 401, "message": "The X-IDENTITY-HEADER is not the one of this machine."})
-        principal = self._settings.principals[0]
         wanted = request.query.get("client_id", "")
-        if wanted and wanted != principal.client_id:
+        principal = self._settings.principal(wanted) if wanted else self._settings.principals[0]
+        if principal is None:
             return Answer(
                 400,
                 {"statusCode": 400, "message": f"No User Assigned or Delegated Managed Identity found for {wanted}."},

@@ -20,7 +20,7 @@ from typing import Any
 from amlflow import processes
 from amlflow.emulator import azurite, certificates, control, faults, settings
 from amlflow.emulator.settings import CLOUD_NAME, HOST, Settings
-from amlflow.errors import AmlflowError, NotFound, Unavailable
+from amlflow.errors import AmlflowError, NotFound, Unavailable, UsageError
 from amlflow.locks import locked
 
 LOG_FILE, STATE_FILE, OPTIONS_FILE = "emulator.log", "state.json", "options.json"
@@ -72,7 +72,7 @@ def start(options: Options, report: Callable[[str], None]) -> Status:
         certificates.ensure(place)
         if options.blobs:
             azurite.ensure(report)
-        known = settings.with_ports(
+        known = settings.complete(
             known,
             _free(options.port or known.port, bool(options.port), report),
             _free(known.storage_port, False, report),
@@ -134,11 +134,15 @@ def status() -> Status:
     )
 
 
-def environment() -> dict[str, str]:
-    """The variables with which Azure's SDKs, and amlflow, talk to the emulator. They hold secrets."""
+def environment(role: str = "contributor") -> dict[str, str]:
+    """The variables with which Azure's SDKs, and amlflow, talk to the emulator, signed in with that role. They hold secrets.
+    Raises `UsageError` for a role that nobody has."""
     place = settings.folder()
     known = _settings(place)
-    principal = known.principals[0]
+    principal = next((item for item in known.principals if item.role == role), None)
+    if principal is None:
+        roles = ", ".join(item.role for item in known.principals)
+        raise UsageError(f"Nobody has the role {role!r} in the emulator.", f"It is one of {roles}.")
     bundle = str(place / certificates.BUNDLE)
     return {
         "ARM_CLOUD_METADATA_URL": f"{known.base_url}/metadata/endpoints",

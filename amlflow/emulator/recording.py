@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 from amlflow.emulator.web import iso_now
 
 _SECRET_KEYS = re.compile(
-    r"(?:.*(?:secret|password|access_token|refresh_token|id_token|sastoken|accesstoken|accountkey|primarykey|secondarykey|keyvalue)"
+    r"(?:.*(?:secret|password|access_token|refresh_token|id_token|sastoken|accesstoken|accountkey|primarykey|secondarykey|keyvalue|securevalue)"
     r"|token|client_assertion|userstoragekey|appinsightsinstrumentationkey|authorization|x-identity-header|x-amlflow-control)",
     re.IGNORECASE,
 )
@@ -74,12 +74,10 @@ class Recorder:
 def without_secrets(value: Any, key: str = "") -> Any:
     """The same value, every secret text in it replaced."""
     if isinstance(value, Mapping):
-        # A plain «key» is a metric's name to MLflow, and a secret only where a datastore's secrets are listed.
-        listed = "secretsType" in value
-        return {
-            name: without_secrets(item, "secret" if listed and name == "key" else str(name))
-            for name, item in value.items()
-        }
+        # A plain «key» is a metric's name to MLflow, and a secret only where a datastore's secrets are listed. A registry lists
+        # passwords as objects with a «value».
+        hidden = "key" if "secretsType" in value else "value" if key == "passwords" else ""
+        return {name: without_secrets(item, "secret" if hidden == name else str(name)) for name, item in value.items()}
     if isinstance(value, list):
         return [without_secrets(item, key) for item in value]
     if isinstance(value, str):

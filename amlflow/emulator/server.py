@@ -16,14 +16,17 @@ from amlflow.emulator.arm.assets import DATA, ENVIRONMENT, Assets, Codes
 from amlflow.emulator.arm.autoscale import Autoscale
 from amlflow.emulator.arm.batch import BatchDeployments, BatchEndpoints
 from amlflow.emulator.arm.computes import Computes
+from amlflow.emulator.arm.containers import ContainerGroups
 from amlflow.emulator.arm.datastores import Datastores
 from amlflow.emulator.arm.deployments import OnlineDeployments
 from amlflow.emulator.arm.endpoints import OnlineEndpoints
+from amlflow.emulator.arm.identities import Identities
 from amlflow.emulator.arm.jobs import JobResources
 from amlflow.emulator.arm.models import Models
 from amlflow.emulator.arm.quotas import Quotas
 from amlflow.emulator.arm.quotas import workspaces as all_workspaces
 from amlflow.emulator.arm.registries import Registries
+from amlflow.emulator.arm.registry_tokens import RegistryTokens
 from amlflow.emulator.arm.resources import Arm
 from amlflow.emulator.arm.rights import Rights
 from amlflow.emulator.arm.schedules import Schedules
@@ -32,6 +35,7 @@ from amlflow.emulator.artifacts import Artifacts
 from amlflow.emulator.batch_scoring import BatchScoring
 from amlflow.emulator.blobs import Blobs
 from amlflow.emulator.control import Control
+from amlflow.emulator.fronts import Fronts
 from amlflow.emulator.history import History
 from amlflow.emulator.identity import Identity
 from amlflow.emulator.lifecycle import OPTIONS_FILE
@@ -131,6 +135,10 @@ def _assembled(place: Path, options: dict[str, Any]) -> Iterator[App]:
         registries = Registries(arm, blobs)
         registries.resume()
         rights = Rights(arm)
+        identities, registry_tokens = Identities(arm, registries), RegistryTokens(arm, registries)
+        groups = ContainerGroups(arm, registries, identities, registry_tokens)
+        stack.callback(groups.close)
+        groups.resume()
         schedules = Schedules(arm, resources.submit)
         artifacts = Artifacts(arm, blobs, datastores, places)
         parts = (
@@ -138,5 +146,6 @@ def _assembled(place: Path, options: dict[str, Any]) -> Iterator[App]:
             *(registry, resources, schedules, history, artifacts, tracking),
             *(OnlineEndpoints(arm, servers), deployments, scoring, registries, rights, Autoscale(arm)),
             *(BatchEndpoints(arm), BatchDeployments(arm, servers), BatchScoring(arm, batch)),
+            *(identities, registry_tokens, groups, Fronts(groups)),
         )
         yield App(known, tokens, [route for part in parts for route in part.routes()], struck, recorder)

@@ -19,11 +19,13 @@ CLOUD_NAME = "AmlflowEmulator"
 STORAGE_ACCOUNT = "emulatorstorage"
 LOCATION = "local"
 _FILE = "settings.json"
+# The first is the one that `amlflow emulator env` gives.
+_ROLES = ("contributor", "reader", "owner")
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """An application that may sign in. `role` is «contributor» or «reader»."""
+    """An application that may sign in. `role` is «contributor», «reader» or «owner»: who alone may assign roles."""
 
     client_id: str
     object_id: str
@@ -61,6 +63,11 @@ class Settings:
         """What clients put after `ACCOUNT.blob.`: a name that no resolver knows, as the user part of an address that is one.
         So `https://ACCOUNT.blob.SUFFIX` leads to the path-style service without any name to resolve."""
         return f"core.emulator@{HOST}:{self.storage_port}/{STORAGE_ACCOUNT}"
+
+    @property
+    def container_suffix(self) -> str:
+        """What follows `LABEL.REGION.` in the names of container groups. By RFC 6761 such names are this machine's own."""
+        return f"localhost:{self.port}"
 
     def principal(self, client_id: str) -> Principal | None:
         return next((item for item in self.principals if item.client_id == client_id), None)
@@ -110,15 +117,19 @@ def fresh(group: str = "emulator", workspace: str = "dev") -> Settings:
         str(uuid.uuid4()),
         group,
         workspace,
-        tuple(
-            Principal(str(uuid.uuid4()), str(uuid.uuid4()), secrets.token_urlsafe(30), role)
-            for role in ("contributor", "reader")
-        ),
+        tuple(_principal(role) for role in _ROLES),
         secrets.token_hex(16),
         secrets.token_urlsafe(24),
         base64.b64encode(secrets.token_bytes(64)).decode(),
     )
 
 
-def with_ports(settings: Settings, port: int, storage_port: int) -> Settings:
-    return replace(settings, port=port, storage_port=storage_port)
+def complete(settings: Settings, port: int, storage_port: int) -> Settings:
+    """With these ports, and with the principals that settings of an earlier emulator lack."""
+    there = {item.role for item in settings.principals}
+    missing = tuple(_principal(role) for role in _ROLES if role not in there)
+    return replace(settings, port=port, storage_port=storage_port, principals=settings.principals + missing)
+
+
+def _principal(role: str) -> Principal:
+    return Principal(str(uuid.uuid4()), str(uuid.uuid4()), secrets.token_urlsafe(30), role)

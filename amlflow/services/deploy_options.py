@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amlflow.errors import UsageError
-from amlflow.targets.base import BatchOptions, Collecting, DeployOptions, OnlineOptions
+from amlflow.targets.base import BatchOptions, Collecting, ContainerOptions, DeployOptions, OnlineOptions
+
+# Azure may take minutes to pull an image.
+_ACI_S = 900.0
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What any target takes, and what the local one takes alone: None and empty for what was not given."""
+    """What any target takes, and what the local one takes: None and empty for what was not given."""
 
     name: str = ""
     env: Sequence[str] = ()
@@ -93,11 +96,27 @@ class AskedBatch:
     smoke: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class AskedContainer:
+    """What the aci target takes alone: None and empty for what was not given. `tags` are NAME=VALUE."""
+
+    location: str = ""
+    dns_label: str = ""
+    tags: Sequence[str] = ()
+    subnet: str = ""
+    https_image: str = ""
+    insecure: bool = False
+
+
 def options(
-    target: str, asked: Asked, online: AskedOnline = AskedOnline(), batch: AskedBatch = AskedBatch()
+    target: str,
+    asked: Asked,
+    online: AskedOnline = AskedOnline(),
+    batch: AskedBatch = AskedBatch(),
+    container: AskedContainer = AskedContainer(),
 ) -> DeployOptions:
     """Raises `UsageError` for an option that the target does not have, or a value that means nothing."""
-    for name, (value, owners) in _owned(asked, online, batch).items():
+    for name, (value, owners) in _owned(asked, online, batch, container).items():
         if value not in (None, "", ()) and value is not False and target not in owners:
             raise UsageError(f"{name} means nothing to --target {target}.", "`amlflow deploy --help` says whose it is.")
     plain = DeployOptions()
@@ -105,12 +124,13 @@ def options(
         asked.name,
         asked.port,
         asked.env_manager or plain.env_manager,
-        asked.timeout_s or plain.timeout_s,
+        asked.timeout_s or (_ACI_S if target == "aci" else plain.timeout_s),
         _variables(asked.env),
         not online.rollout.no_wait,
         asked.collect,
         online.options(),
         _batch(batch, online.machines.compute, asked.timeout_s),
+        _container(container, online.machines, plain.container),
     )
 
 
@@ -127,24 +147,27 @@ def collecting(
     return Collecting(1.0 if sampling is None else sampling / 100, tuple(dropped), tuple(hashed))
 
 
-def _owned(asked: Asked, online: AskedOnline, batch: AskedBatch) -> Mapping[str, tuple[object, Sequence[str]]]:
+def _owned(
+    asked: Asked, online: AskedOnline, batch: AskedBatch, container: AskedContainer
+) -> Mapping[str, tuple[object, Sequence[str]]]:
     """Each option, what was given for it, and the targets that take it."""
     local, managed, aks, both, files = ("local",), ("managed",), ("aks",), ("managed", "aks"), ("batch",)
+    aci = ("aci",)
     rollout, machines = online.rollout, online.machines
     return {
         "--port": (asked.port, local),
         "--env-manager": (asked.env_manager, local),
-        "--timeout": (asked.timeout_s, (*local, *files)),
+        "--timeout": (asked.timeout_s, (*local, *files, *aci)),
         "--instance-type": (machines.instance_type, both),
         "--instance-count": (machines.instance_count, (*both, *files)),
         "--autoscale": (machines.autoscale, both),
         "--compute": (machines.compute, (*aks, *files)),
-        "--cpu": (machines.cpu, aks),
-        "--memory": (machines.memory_gb, aks),
+        "--cpu": (machines.cpu, (*aks, *aci)),
+        "--memory": (machines.memory_gb, (*aks, *aci)),
         "--canary": (rollout.canary, both),
         "--canary-wait": (rollout.canary_wait_s, both),
         "--golden": (rollout.golden, both),
-        "--no-wait": (rollout.no_wait, (*both, *files)),
+        "--no-wait": (rollout.no_wait, (*both, *files, *aci)),
         "--mirror": (rollout.mirror, both),
         "--scoring": (online.scoring, both),
         "--auth-mode": (online.auth_mode, both),
@@ -159,6 +182,12 @@ def _owned(asked: Asked, online: AskedOnline, batch: AskedBatch) -> Mapping[str,
         "--max-concurrency": (batch.max_concurrency, files),
         "--retries": (batch.retries, files),
         "--no-smoke": (not batch.smoke, files),
+        "--location": (container.location, aci),
+        "--dns-label": (container.dns_label, aci),
+        "--tag": (tuple(container.tags), aci),
+        "--subnet": (container.subnet, aci),
+        "--https-image": (container.https_image, aci),
+        "--insecure": (container.insecure, aci),
     }
 
 
@@ -183,6 +212,25 @@ def _batch(asked: AskedBatch, compute: str, timeout_s: float | None) -> BatchOpt
         plain.retries if asked.retries is None else asked.retries,
         round(timeout_s or plain.timeout_s),
         asked.smoke,
+    )
+
+
+def _container(asked: AskedContainer, machines: AskedMachines, plain: ContainerOptions) -> ContainerOptions:
+    tags = {}
+    for text in asked.tags:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise UsageError(f"--tag {text!r} is no tag.", "Write --tag NAME=VALUE.")
+        tags[name] = value
+    return ContainerOptions(
+        machines.cpu or plain.cpu,
+        machines.memory_gb or plain.memory_gb,
+        asked.location.lower().replace(" ", ""),
+        asked.dns_label,
+        tags,
+        asked.subnet,
+        asked.https_image,
+        asked.insecure,
     )
 
 

@@ -14,11 +14,11 @@ from amlflow.services import references, registry
 from amlflow.services.references import ModelSource
 from amlflow.serving import signature
 from amlflow.targets import payloads
-from amlflow.targets.base import Collecting, DeployOptions, DeployTarget, Endpoint, ModelToDeploy, Plan
+from amlflow.targets.base import Collecting, DeployOptions, DeployTarget, Endpoint, ModelToDeploy, Plan, plain_name
 from amlflow.workspaces.abilities import HasOnlineEndpoints
 from amlflow.workspaces.base import Workspace
 
-TARGETS = ("local", "managed", "aks", "batch")
+TARGETS = ("local", "managed", "aks", "aci", "batch")
 # These are endpoints of one kind in the workspace, and each of them looks at the other's names by itself.
 _ONLINE = ("managed", "aks")
 
@@ -79,6 +79,10 @@ def find_target(workspace: Workspace, name: str) -> DeployTarget:
         from amlflow.targets.batch import BatchTarget
 
         return BatchTarget(workspace.service)
+    if name == "aci":
+        from amlflow.targets.aci import AciTarget
+
+        return AciTarget(workspace.service)
     from amlflow.targets.managed import ManagedTarget
 
     return ManagedTarget(workspace.service)
@@ -182,9 +186,7 @@ def delete(workspace: Workspace, name: str) -> None:
 
 def endpoint_name(source: ModelSource) -> str:
     """The model's name as the services of Azure take names."""
-    base = source.version.name if source.version else source.label.rstrip("/").split("/")[-1]
-    name = "".join(character if character.isalnum() else "-" for character in base.lower()).strip("-")
-    return name[:60].encode("ascii", "ignore").decode().strip("-") or "model"
+    return plain_name(source.version.name if source.version else source.label)
 
 
 def _targets(workspace: Workspace) -> dict[str, DeployTarget]:

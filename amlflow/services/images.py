@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from amlflow.errors import NotSupported
 from amlflow.services import registry
-from amlflow.services.deployment import endpoint_name
-from amlflow.services.references import ModelSource
 from amlflow.targets import image
 from amlflow.targets.base import ModelToDeploy
 from amlflow.targets.image import Image
@@ -30,7 +27,7 @@ class BuiltImage:
 def write(workspace: Workspace, asked: str, destination: Path, report: Callable[[str], None]) -> Image:
     """Write the build context of a model's image into `destination`, which must be new or empty. `asked` is whatever names a
     model. Raises `AmlflowError` for a model that is incomplete or whose requirements an image cannot hold."""
-    _, made = _find(workspace, asked)
+    made = _find(workspace, asked)
     image.write(made, destination, report)
     return made
 
@@ -45,22 +42,20 @@ def build(workspace: Workspace, asked: str, report: Callable[[str], None]) -> Bu
         )
     from amlflow.workspaces.azure.registries import AzureRegistry
 
-    source, made = _find(workspace, asked)
-    registries, name = AzureRegistry(workspace.service), f"amlflow-{endpoint_name(source)}"
-    reference = f"{registries.get().server}/{name}:{made.tag}"
-    if registries.has(name, made.tag):
+    made = _find(workspace, asked)
+    registries = AzureRegistry(workspace.service)
+    reference = f"{registries.get().server}/{image.repository(made.model)}:{made.tag}"
+    if registries.has(image.repository(made.model), made.tag):
         report(f"{reference} is there already.")
         return BuiltImage(reference, made, False)
-    with tempfile.TemporaryDirectory() as place:
-        context = Path(place) / "context"
-        image.write(made, context, report)
-        report(f"Building {reference}…")
-        registries.build(context, name, made.tag, report)
+    report(f"Building {reference}…")
+    image.build_in(made, registries, report)
     return BuiltImage(reference, made, True)
 
 
-def _find(workspace: Workspace, asked: str) -> tuple[ModelSource, Image]:
+def _find(workspace: Workspace, asked: str) -> Image:
     source = registry.find_source(workspace, asked)
     folder = workspace.fetch(source.location)
     registry.check_complete(folder, registry.read_mlmodel(folder), source.label)
-    return source, image.of_model(ModelToDeploy(folder, source.label, source.run_id))
+    registered = f"{source.version.name}:{source.version.version}" if source.version else ""
+    return image.of_model(ModelToDeploy(folder, source.label, source.run_id, registered))

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+# The deployment of a target that has one alone.
+CURRENT = "current"
 PlanAction = Literal["create", "change", "keep"]
 EndpointState = Literal["running", "starting", "restarting", "failed", "stopped"]
 
@@ -79,6 +81,22 @@ class BatchOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class ContainerOptions:
+    """Of the aci target: `cpu` cores and `memory_gb` of the container with the model; `location` empty for the workspace's;
+    `dns_label` empty for one made of the name; `tags` beside amlflow's own; `subnet` the ARM id of one that the group is put
+    into, with no public address; `https_image` the image with Caddy; `insecure` for a service that asks for no key."""
+
+    cpu: float = 1.0
+    memory_gb: float = 2.0
+    location: str = ""
+    dns_label: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    subnet: str = ""
+    https_image: str = ""
+    insecure: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class DeployOptions:
     """`port` None takes a free one; `env_manager` is uv, local or conda; `timeout_s` bounds the wait for the first answer;
     `variables` are environment variables of the process that answers; without `wait` the deployment is only begun, where the
@@ -93,6 +111,7 @@ class DeployOptions:
     collect: Collecting | None = None
     online: OnlineOptions = field(default_factory=OnlineOptions)
     batch: BatchOptions = field(default_factory=BatchOptions)
+    container: ContainerOptions = field(default_factory=ContainerOptions)
 
     def named(self, name: str) -> DeployOptions:
         return replace(self, name=name)
@@ -171,3 +190,19 @@ class DeployTarget(Protocol):
         ...
 
     def delete(self, name: str) -> None: ...
+
+
+def plain_name(text: str) -> str:
+    """A model's name, or the last part of a path, as the services of Azure take names."""
+    base = text.rstrip("/").split("/")[-1].lower()
+    name = "".join(character if character.isalnum() else "-" for character in base).strip("-")
+    return name[:60].encode("ascii", "ignore").decode().strip("-") or "model"
+
+
+def newer(seen: Sequence[str], now: Sequence[str]) -> Sequence[str]:
+    """The lines of a log's end `now` after the last of an earlier end `seen`; all of them where that is not among them."""
+    tail = list(seen[-20:])
+    for end in range(len(now), len(tail) - 1, -1) if tail else ():
+        if list(now[end - len(tail) : end]) == tail:
+            return now[end:]
+    return now

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from amlflow.errors import NotFound
+from amlflow.targets.base import newer
 from amlflow.targets.situation import live_of
 from amlflow.workspaces.azure.endpoints import AzureEndpoints, named
 
@@ -47,15 +48,6 @@ def lines_of(azure: AzureEndpoints, name: str, follow: bool, lines: int, deploym
         fresh = azure.logs(name, shown, MOST_LINES)
         yield from newer(seen, fresh)
         seen = fresh or seen
-
-
-def newer(seen: Sequence[str], now: Sequence[str]) -> Sequence[str]:
-    """The lines of `now` after the last of `seen`; all of them where that is not among them any more."""
-    tail = list(seen[-20:])
-    for end in range(len(now), len(tail) - 1, -1) if tail else ():
-        if list(now[end - len(tail) : end]) == tail:
-            return now[end:]
-    return now
 
 
 def requests_in(lines: Sequence[str]) -> Requests:

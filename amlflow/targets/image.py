@@ -12,15 +12,20 @@ import json
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from amlflow import serving
 from amlflow.environments import build, resolution, spec
 from amlflow.errors import AmlflowError, NotSupported, UsageError
-from amlflow.targets.base import ModelToDeploy
+from amlflow.targets.base import ModelToDeploy, plain_name
 from amlflow.targets.local import SERVER_REQUIREMENTS
+
+if TYPE_CHECKING:
+    from amlflow.workspaces.azure.registries import AzureRegistry
 
 PORT = 5001
 BASE = "mcr.microsoft.com/azurelinux/base/python:3.12"
@@ -77,6 +82,11 @@ def requirements(model: ModelToDeploy) -> spec.EnvironmentSpec:
     return wanted.adding(*wanted.build_requirements, *SERVER_REQUIREMENTS)
 
 
+def repository(model: ModelToDeploy) -> str:
+    """Where in a registry the images of the model are."""
+    return f"amlflow-{plain_name(model.registered.rpartition(':')[0] or model.label)}"
+
+
 def write(image: Image, folder: Path, report: Callable[[str], None]) -> None:
     """Lock the requirements and write the build context into the folder, which must be new or empty. Raises `AmlflowError` for
     requirements that cannot be met; then nothing is written."""
@@ -93,6 +103,14 @@ def write(image: Image, folder: Path, report: Callable[[str], None]) -> None:
         target = app / relative
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
+
+
+def build_in(image: Image, registry: AzureRegistry, report: Callable[[str], None]) -> None:
+    """Build it by the tasks of the registry. Raises `AmlflowError` with the end of the log."""
+    with tempfile.TemporaryDirectory() as place:
+        context = Path(place) / "context"
+        write(image, context, report)
+        registry.build(context, repository(image.model), image.tag, report)
 
 
 def _dockerfile(python: str) -> str:

@@ -26,7 +26,7 @@ from amlflow import processes, serving
 from amlflow.environments import build, spec
 from amlflow.errors import AmlflowError, NotFound, NotSupported, Unavailable, UsageError
 from amlflow.locks import locked
-from amlflow.targets.base import DeployOptions, Endpoint, EndpointState, ModelToDeploy, Plan, PlanStep
+from amlflow.targets.base import CURRENT, DeployOptions, Endpoint, EndpointState, ModelToDeploy, Plan, PlanStep
 
 HOST = "127.0.0.1"
 LOG_FILE = "endpoint.log"
@@ -116,7 +116,7 @@ class LocalTarget:
             state.get("pid", 0) if self._alive(folder) else 0,
             wanted["started_ms"],
             str(folder / LOG_FILE),
-            {"current": 100},
+            {CURRENT: 100},
         )
 
     def invoke(self, name: str, body: bytes, content_type: str) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 
 from amlflow.errors import AmlflowError, NotAllowed, NotFound, UsageError
 from amlflow.targets import answers, following, payloads
+from amlflow.targets.base import newer
 from amlflow.workspaces.azure.endpoints import UNFINISHED, AzureEndpoints, OnlineEndpoint, Scored, gone, named
 from amlflow.workspaces.azure.online_deployments import OnlineDeployment
 
@@ -97,7 +98,7 @@ class Rollout:
             self._say(f"Mirroring {share} % of the requests of {live} to {name} for {watch_s:g} s…")
             self._mirror_to({name: share})
             time.sleep(watch_s)
-            asked = {one: following.requests_in(following.newer(before[one], self._log(one))) for one in (name, live)}
+            asked = {one: following.requests_in(newer(before[one], self._log(one))) for one in (name, live)}
             self._mirror_to({})
             new, old = asked[name], asked[live]
             if not new.count:

@@ -11,7 +11,7 @@ import yaml
 from amlflow.errors import UsageError
 from amlflow.services.deploy_options import Asked, AskedMachines, AskedOnline, collecting, options
 from amlflow.targets import following, scoring
-from amlflow.targets.base import Collecting, ModelToDeploy
+from amlflow.targets.base import Collecting, ModelToDeploy, newer
 from amlflow.workspaces.azure import online_deployments
 from amlflow.workspaces.azure.online_deployments import Autoscale, OnlineDeployment
 from amlflow.workspaces.azure.snapshot import of_files
@@ -120,9 +120,9 @@ def test_requests_are_told_from_the_log() -> None:
     found = following.requests_in(lines)
     assert (found.count, found.failed, found.median_ms) == (3, 1, 6.0)
     assert following.requests_in([]).failing == 0.0
-    assert list(following.newer(["a", "b"], ["a", "b", "c"])) == ["c"]
-    assert list(following.newer(["a", "b"], ["x", "y"])) == ["x", "y"]
-    assert list(following.newer([], ["x"])) == ["x"]
+    assert list(newer(["a", "b"], ["a", "b", "c"])) == ["c"]
+    assert list(newer(["a", "b"], ["x", "y"])) == ["x", "y"]
+    assert list(newer([], ["x"])) == ["x"]
 
 
 def test_options_that_exclude_each_other() -> None:

@@ -15,14 +15,14 @@ from typing import Any
 from amlflow.emulator.arm.resources import GROUP_PATTERN, Arm, missing
 from amlflow.emulator.arm.workspaces import REGISTRY, author
 from amlflow.emulator.blobs import Blobs
-from amlflow.emulator.running.images import BuildFailed, carry_out
+from amlflow.emulator.running.images import BuildFailed, Built, carry_out
 from amlflow.emulator.settings import LOCATION
 from amlflow.emulator.store import Document
 from amlflow.emulator.web import Answer, Request, Route, arm_error, iso, iso_now
 
 KIND = "Microsoft.ContainerRegistry/registries"
-_REGISTRY = f"{GROUP_PATTERN}/providers/{KIND}/{{registry}}"
-_RUN = f"{_REGISTRY}/runs/{{run}}"
+REGISTRY_PATTERN = f"{GROUP_PATTERN}/providers/{KIND}/{{registry}}"
+_RUN = f"{REGISTRY_PATTERN}/runs/{{run}}"
 _CONTAINER = "registry-tasks"
 _IMAGES = "/images"
 
@@ -35,9 +35,9 @@ class Registries:
 
     def routes(self) -> list[Route]:
         return [
-            Route("GET", _REGISTRY, self._get),
-            Route("POST", f"{_REGISTRY}/listBuildSourceUploadUrl", self._upload_url),
-            Route("POST", f"{_REGISTRY}/scheduleRun", self._schedule),
+            Route("GET", REGISTRY_PATTERN, self._get),
+            Route("POST", f"{REGISTRY_PATTERN}/listBuildSourceUploadUrl", self._upload_url),
+            Route("POST", f"{REGISTRY_PATTERN}/scheduleRun", self._schedule),
             Route("GET", _RUN, self._get_run),
             Route("POST", f"{_RUN}/listLogSasUrl", self._log_url),
             Route("POST", "/oauth2/exchange", self._exchange, plane="open"),
@@ -53,7 +53,13 @@ class Registries:
                 if not run.body["ended"]:
                     self._change(run, status="Failed", ended=time.time(), error="The emulator was stopped meanwhile.")
 
-    def _registry(self, request: Request) -> str:
+    def image(self, reference: str) -> Built | None:
+        """What was built of that name, without the server."""
+        found = self._arm.store.get(f"{_IMAGES}/{reference}")
+        return Built(found.body["command"], found.body["variables"]) if found else None
+
+    def find(self, request: Request) -> str:
+        """The id of the registry of the request's path. Raises ARM's refusals."""
         self._arm.check_group(request.values["group"])
         name = request.values["registry"]
         if name.lower() != REGISTRY:
@@ -61,7 +67,7 @@ class Registries:
         return f"{self._arm.group_id(request.values['group'])}/providers/{KIND}/{name}"
 
     def _get(self, request: Request) -> Answer:
-        id = self._registry(request)
+        id = self.find(request)
         properties = {
             "loginServer": request.base_url.removeprefix("https://"),
             "provisioningState": "Succeeded",
@@ -71,14 +77,14 @@ class Registries:
         return Answer(content={**content, "properties": properties})
 
     def _upload_url(self, request: Request) -> Answer:
-        self._registry(request)
+        self.find(request)
         self._blobs.ensure_container(_CONTAINER)
         path = f"source/{uuid.uuid4()}.tar.gz"
         url = self._blobs.signed_url(_CONTAINER, path, "rcw")
         return Answer(content={"uploadUrl": url, "relativePath": path})
 
     def _schedule(self, request: Request) -> Answer:
-        id, asked = self._registry(request), request.json()
+        id, asked = self.find(request), request.json()
         names, source = asked.get("imageNames"), asked.get("sourceLocation")
         if asked.get("type") != "DockerBuildRequest" or not names or not isinstance(source, str):
             text = "The emulator takes a DockerBuildRequest with imageNames and a sourceLocation."
@@ -133,7 +139,7 @@ class Registries:
         self._arm.store.change(run.id, lambda body: body.update(fields))
 
     def _run(self, request: Request) -> Document:
-        found = self._arm.store.get(f"{self._registry(request)}/runs/{request.values['run']}")
+        found = self._arm.store.get(f"{self.find(request)}/runs/{request.values['run']}")
         if found is None:
             raise arm_error(404, "RunNotFound", f"The run '{request.values['run']}' was not found.")
         return found

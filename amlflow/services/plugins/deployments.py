@@ -24,6 +24,7 @@ KEYS = (
     *("instance_type", "instance_count", "canary", "canary_wait", "golden", "wait", "mirror", "scoring", "auth_mode"),
     *("request_timeout", "autoscale", "collect", "sampling", "private", "no_egress", "compute", "cpu", "memory"),
     *("mini_batch_size", "output_action", "max_concurrency", "retries"),
+    *("location", "dns_label", "subnet", "https_image", "insecure"),
 )
 
 # The least value of a number, where that is not 1.
@@ -46,7 +47,7 @@ class AmlflowDeployments(BaseDeploymentClient):  # type: ignore[misc]
         config: Mapping[str, str] | None = None,
         endpoint: str | None = None,
     ) -> dict[str, Any]:
-        """`config` has what `amlflow deploy` has as options, and `env.NAME` for environment variables."""
+        """`config` has what `amlflow deploy` has as options, `env.NAME` for environment variables, `tag.NAME` for tags."""
         with told():
             _check(flavor, endpoint)
             target, options = _options(name, dict(config or {}))
@@ -108,19 +109,20 @@ def run_local(
 def target_help() -> str:
     return (
         "amlflow deploys MLflow models to this machine and to Azure ML. The target is `amlflow`, for the workspace of this "
-        f"folder, or `amlflow://WORKSPACE`. -C KEY=VALUE takes {', '.join(KEYS)} and env.NAME; target is one of "
+        f"folder, or `amlflow://WORKSPACE`. -C KEY=VALUE takes {', '.join(KEYS)}, env.NAME and tag.NAME; target is one of "
         f"{', '.join(deployment.TARGETS)}. `amlflow deploy --help` says what they mean."
     )
 
 
 def _options(name: str, given: dict[str, str]) -> tuple[str, DeployOptions]:
     env = [f"{key.removeprefix('env.')}={given.pop(key)}" for key in list(given) if key.startswith("env.")]
+    tags = {key: given.pop(key) for key in list(given) if key.startswith("tag.")}
     for key in given:
         if key not in KEYS:
             near = nearest(key, KEYS)
             raise UsageError(
                 f"There is no option {key!r}.{f' Did you mean {near}?' if near else ''}",
-                f"-C takes {', '.join(KEYS)} and env.NAME.",
+                f"-C takes {', '.join(KEYS)}, env.NAME and tag.NAME.",
             )
     target = given.get("target", "local")
     asked = deploy_options.Asked(
@@ -161,7 +163,15 @@ def _options(name: str, given: dict[str, str]) -> tuple[str, DeployOptions]:
         _number(given, "max_concurrency", int),
         _number(given, "retries", int),
     )
-    return target, deploy_options.options(target, asked, online, batch)
+    container = deploy_options.AskedContainer(
+        given.get("location", ""),
+        given.get("dns_label", ""),
+        [f"{key.removeprefix('tag.')}={value}" for key, value in tags.items()],
+        given.get("subnet", ""),
+        given.get("https_image", ""),
+        _truth(given, "insecure"),
+    )
+    return target, deploy_options.options(target, asked, online, batch, container)
 
 
 def _truth(given: Mapping[str, str], key: str, plain: bool = False) -> bool:

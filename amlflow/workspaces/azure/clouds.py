@@ -20,7 +20,8 @@ _TIMEOUT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Cloud:
-    """`arm`, `authority` and `studio` are addresses without a slash at the end; `storage_suffix` follows `ACCOUNT.blob.`."""
+    """`arm`, `authority` and `studio` are addresses without a slash at the end; `storage_suffix` follows `ACCOUNT.blob.`,
+    `container_suffix` `LABEL.REGION.` in the name of a container group."""
 
     name: str
     arm: str
@@ -28,6 +29,7 @@ class Cloud:
     storage_suffix: str
     studio: str
     well_known: bool = False
+    container_suffix: str = "azurecontainer.io"
 
     @property
     def arm_scope(self) -> str:
@@ -60,6 +62,7 @@ _KNOWN = (
         "core.chinacloudapi.cn",
         "https://studio.ml.azure.cn",
         True,
+        "azurecontainer.console.azure.cn",
     ),
     Cloud(
         "AzureUSGovernment",
@@ -68,6 +71,7 @@ _KNOWN = (
         "core.usgovcloudapi.net",
         "https://ml.azure.us",
         True,
+        "azurecontainer.console.azure.us",
     ),
 )
 
@@ -140,10 +144,13 @@ def _parsed(address: str, entry: Any) -> Cloud:
     try:
         manager = str(entry["resourceManager"]).rstrip("/")
         login = str(entry["authentication"]["loginEndpoint"]).rstrip("/")
-        suffix = str(entry.get("suffixes", {}).get("storage", "core.windows.net"))
+        suffixes = entry.get("suffixes", {})
+        suffix = str(suffixes.get("storage", "core.windows.net"))
         own = next((cloud for cloud in _KNOWN if cloud.arm == manager), None)
         studio = own.studio if own else str(entry.get("portal", "")).rstrip("/")
-        return Cloud(str(entry["name"]), manager, login, suffix, studio, own is not None)
+        # Azure's own clouds do not list it.
+        containers = str(suffixes.get("containerInstance") or (own or _KNOWN[0]).container_suffix)
+        return Cloud(str(entry["name"]), manager, login, suffix, studio, own is not None, containers)
     except (KeyError, TypeError, AttributeError) as error:
         raise NotFound(
             f"{_METADATA_VARIABLE} is {address!r}, and a cloud that it lists lacks {error}.", "Correct it or unset it."

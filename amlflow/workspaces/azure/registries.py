@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
 import tarfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -36,6 +37,14 @@ class Registry:
 
     id: str
     server: str
+
+
+@dataclass(frozen=True, slots=True)
+class PullToken:
+    """What pulls from one repository of a registry, and does nothing else."""
+
+    username: str
+    password: str = field(repr=False)
 
 
 class AzureRegistry:
@@ -102,6 +111,36 @@ class AzureRegistry:
                 ) from error
             raise
         self._follow(f"{registry.id}/runs/{run['properties']['runId']}", what, report)
+
+    def make_token(self, name: str, repository: str) -> PullToken:
+        """A token with a new password that pulls from the repository; one of that name gets a new password. Raises `NotAllowed`
+        without the right to make one."""
+        registry, what = self.get(), f"token {name!r} of the container registry"
+        actions = [f"repositories/{repository}/content/read", f"repositories/{repository}/metadata/read"]
+        scope, token = f"{registry.id}/scopeMaps/{name}", f"{registry.id}/tokens/{name}"
+        for path, properties in (
+            (scope, {"description": "Pulls the image of an endpoint.", "actions": actions}),
+            (token, {"scopeMapId": scope, "status": "enabled"}),
+        ):
+            self._arm.finished(self._arm.put(path, REGISTRY_API, what, {"properties": properties}), what)
+        asked = {"tokenId": token, "name": "password1"}
+        answer = self._arm.post(f"{registry.id}/generateCredentials", REGISTRY_API, what, asked)
+        content = self._arm.finished(answer, what)
+        return PullToken(str(content["username"]), str(content["passwords"][0]["value"]))
+
+    def has_token(self, name: str) -> bool:
+        try:
+            self._arm.get(f"{self.get().id}/tokens/{name}", REGISTRY_API, f"token {name!r} of the container registry")
+        except NotFound:
+            return False
+        return True
+
+    def delete_token(self, name: str) -> None:
+        """That it is gone already is as good."""
+        for kind in ("tokens", "scopeMaps"):
+            what = f"token {name!r} of the container registry"
+            with contextlib.suppress(NotFound):
+                self._arm.finished(self._arm.delete(f"{self.get().id}/{kind}/{name}", REGISTRY_API, what), what)
 
     def _follow(self, run: str, what: str, report: Callable[[str], None]) -> None:
         link = str(self._arm.content(self._arm.post(f"{run}/listLogSasUrl", TASKS_API, what)).get("logLink") or "")
