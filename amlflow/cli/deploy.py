@@ -35,7 +35,7 @@ def deploy(
         typer.Option(
             "--target",
             "-t",
-            help="Where to: local; of Azure ML managed, aks (a Kubernetes cluster), batch (files); aci (Azure Container Instances).",
+            help="Where to: local; managed, aks (a cluster), batch (files) of Azure ML; aci (Azure Container Instances).",
             autocompletion=lambda: list(_TARGETS),
         ),
     ] = "local",
