@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from emulated import Running
 
 TRAIN = """
@@ -57,9 +58,9 @@ def monitored(model: Path, place: Path) -> Path:
     shutil.copytree(model, place)
     with (place / "requirements.txt").open("a") as file:
         file.write("\nazureml-ai-monitoring\n")
-    conda = place / "conda.yaml"
-    conda.write_text(conda.read_text().replace("  - pip:\n", "  - pip:\n    - azureml-ai-monitoring\n"))
-    assert "azureml-ai-monitoring" in conda.read_text()
+    conda = yaml.safe_load((place / "conda.yaml").read_text())
+    next(entry for entry in conda["dependencies"] if isinstance(entry, dict))["pip"].append("azureml-ai-monitoring")
+    (place / "conda.yaml").write_text(yaml.safe_dump(conda))
     return place
 
 

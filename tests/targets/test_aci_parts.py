@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from amlflow.errors import UsageError
-from amlflow.services.deploy_options import Asked, AskedContainer, options
+from amlflow.services.deploy_options import Asked, AskedContainer, AskedMachines, AskedOnline, options
 from amlflow.targets.aci_group import Pull, Wanted, beside, check, default_label, revived
 from amlflow.targets.base import DeployOptions
 
@@ -18,7 +18,8 @@ IDENTITY = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ManagedIdentit
 
 
 def asked(name: str = "wine", env: tuple[str, ...] = (), **container: Any) -> DeployOptions:
-    return options("aci", Asked(name, env), container=AskedContainer(**container))
+    machines = AskedMachines(cpu=container.pop("cpu", None), memory_gb=container.pop("memory_gb", None))
+    return options("aci", Asked(name, env), AskedOnline(machines=machines), container=AskedContainer(**container))
 
 
 def wanted(name: str = "wine", **container: Any) -> Wanted:

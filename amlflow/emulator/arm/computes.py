@@ -244,7 +244,8 @@ class Computes:
 
     def _define(self, document: Document) -> None:
         if document.body["computeType"] == "Kubernetes":
-            self._pools.define(document.id, Limits(0, 0, 0.0))
+            # How many nodes it has is the cluster's own affair: one job at a time runs here.
+            self._pools.define(document.id, Limits(1, 1, 0.0))
         elif document.body["computeType"] == "AmlCompute":
             self._pools.define(document.id, node_limits(document.body["properties"]))
         else:

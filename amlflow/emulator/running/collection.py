@@ -34,7 +34,7 @@ class Collection:
 
     def keep(self, deployment: Document, name: str, data: Any, correlation: str, more: Mapping[str, str]) -> None:
         """Append one line. A storage that takes none is no request's failure."""
-        workspace = self._data.workspace(deployment.id.rsplit("/", 4)[0])
+        workspace = self._data.resource(deployment.id.rsplit("/", 4)[0])
         wanted = collections(deployment).get(name)
         if workspace is None or wanted is None:
             return

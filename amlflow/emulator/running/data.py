@@ -53,7 +53,7 @@ class Data:
         self._arm, self.blobs, self._datastores = arm, blobs, datastores
         self._assets = Assets(arm, DATA)
 
-    def workspace(self, id: str) -> Document | None:
+    def resource(self, id: str) -> Document | None:
         return self._arm.store.get(id)
 
     def asset(self, workspace: Document, id: str) -> Document | None:

@@ -20,6 +20,9 @@ from amlflow.emulator.running.environment import base_variables
 _POLL_S = 0.1
 _END_S = 10.0
 _PROBE_S = 30.0
+# The note of a server, and what stands before it while the server has not answered yet.
+_STATE = ".script.json"
+_COMING = ".new"
 
 
 class NotStarted(Exception):
@@ -45,8 +48,8 @@ class InferenceServers:
 
     def start(self, name: str, script: Script, log: Path, timeout_s: float) -> Door:
         """Bring it up beside one that runs under that name already, and end that one then. Raises `NotStarted`."""
-        fresh = f"{name}.new"
-        self.stop(fresh)
+        fresh = f"{name}{_COMING}"
+        self._end(fresh)
         door = Door(path=str(Path(tempfile.mkdtemp(prefix="amlflow-")) / "s"))
         process = self._launched(script, door, log)
         state = {"pid": process.pid, "started": processes.started(process.pid), "path": door.path}
@@ -54,7 +57,7 @@ class InferenceServers:
         try:
             self._wait(process, door, timeout_s)
         except BaseException:
-            self.stop(fresh)
+            self._end(fresh)
             raise
         finally:
             # It is meant to outlive an emulator that is killed, of which Popen would warn.
@@ -72,12 +75,17 @@ class InferenceServers:
         return None
 
     def stop(self, name: str) -> None:
-        _stop(self._noted(name))
-        self._file(name).unlink(missing_ok=True)
+        """End it, also where it is on its way up."""
+        self._end(f"{name}{_COMING}")
+        self._end(name)
 
     def close(self) -> None:
-        for file in self._root.glob("*.script.json"):
-            self.stop(file.name.removesuffix(".script.json"))
+        for file in self._root.glob(f"*{_STATE}"):
+            self._end(file.name.removesuffix(_STATE))
+
+    def _end(self, name: str) -> None:
+        _stop(self._noted(name))
+        self._file(name).unlink(missing_ok=True)
 
     @staticmethod
     def _launched(script: Script, door: Door, log: Path) -> subprocess.Popen[bytes]:
@@ -127,7 +135,7 @@ class InferenceServers:
         return found if isinstance(found, dict) else None
 
     def _file(self, name: str) -> Path:
-        return self._root / f"{name}.script.json"
+        return self._root / f"{name}{_STATE}"
 
 
 def _stop(state: Mapping[str, object] | None) -> None:
@@ -135,11 +143,11 @@ def _stop(state: Mapping[str, object] | None) -> None:
         return
     pid = int(str(state["pid"]))
     if processes.started(pid) == state["started"]:
-        _end(pid)
+        _kill(pid)
     shutil.rmtree(Path(str(state["path"])).parent, ignore_errors=True)
 
 
-def _end(pid: int) -> None:
+def _kill(pid: int) -> None:
     import psutil
 
     with contextlib.suppress(psutil.Error):

@@ -95,8 +95,10 @@ class Servers:
         self._note(name, "storage", "The model is in place")
         scripted = bool(properties.get("codeConfiguration"))
         door = self._scripted(deployment, folder) if scripted else self._plain(deployment, folder)
+        # Its endpoint may have been deleted while it came up.
+        there = self._data.resource(deployment.id) is not None
         with self._lock:
-            if not self.closed:
+            if there and not self.closed:
                 self._doors[name] = door
                 return
         self.stop(deployment.id)
@@ -254,7 +256,7 @@ class Servers:
         self.collection.close()
 
     def _workspace(self, deployment: Document) -> Document:
-        found = self._data.workspace(deployment.id.rsplit("/", 4)[0])
+        found = self._data.resource(deployment.id.rsplit("/", 4)[0])
         if found is None:
             raise Failed("ResourceNotFound", "The deployment's workspace is gone.")
         return found
