@@ -166,7 +166,9 @@ def test_a_closed_network_and_a_missing_registry_are_told_of(amlflow: Any, azure
     assert (bare["registry"]["severity"], "az acr create" in bare["registry"]["mend"]) == ("error", True)
 
 
-def test_a_model_is_mended_in_azure_and_deployed(amlflow: Any, azure: Running, wine: str) -> None:
+def test_a_model_is_mended_in_azure_while_the_service_fails_now_and_then(
+    amlflow: Any, azure: Running, wine: str
+) -> None:
     """Under a service that fails every tenth request."""
     amlflow.ok("compute", "list")
     azure.run("fault", "* *:503:0.05", "* *:throttle=0.2:0.05")

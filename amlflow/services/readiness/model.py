@@ -32,12 +32,12 @@ def size_bytes(model: ModelToDeploy) -> int:
 def _complete(model: ModelToDeploy, mlmodel: Mapping[str, Any], hosting: Hosting) -> Finding:
     try:
         registry.check_complete(model.folder, mlmodel, model.label)
-        count = sum(1 for _ in image.files(model)) if hosting.target == "aci" else 0
+        if hosting.target == "aci":
+            for _ in image.files(model):
+                pass
     except AmlflowError as error:
         return of_error("files", error)
-    return Finding(
-        "ok", "files", f"all that the MLmodel file names is there{f', {count} files for the image' if count else ''}"
-    )
+    return Finding("ok", "files", "all that the MLmodel file names is there")
 
 
 def _flavors(mlmodel: Mapping[str, Any]) -> Finding:
@@ -100,7 +100,7 @@ def _example(model: ModelToDeploy, hosting: Hosting) -> Finding:
 def _size(model: ModelToDeploy, hosting: Hosting) -> Finding:
     size = size_bytes(model)
     if size < LARGE_BYTES or hosting.target == "local":
-        return Finding("ok", "size", f"{size / 1e6:.1f} MB")
+        return Finding("ok", "size", f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB")
     return Finding(
         "warning",
         "size",
