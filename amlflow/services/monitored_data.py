@@ -69,7 +69,7 @@ def collected(workspace: Workspace, name: str, since_ms: int | None, until_ms: i
         deployment.find_endpoint(workspace, name)
         raise NotFound(
             f"Endpoint {name!r} has collected no data.",
-            f"Deploy it with `amlflow deploy MODEL --name {name} --collect`, or name data with --data FILE.",
+            "Deploy it with --collect, or name data with --data FILE.",
         )
     found = collection.files(root, since_ms, until_ms)
     if not found.inputs and not found.outputs:
