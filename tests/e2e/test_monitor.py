@@ -5,11 +5,18 @@ from __future__ import annotations
 import csv
 import json
 import random
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
+
+from amlflow.cli import errors
+from amlflow.cli.app import app
 
 NOW = datetime.now(timezone.utc).replace(minute=30, second=0, microsecond=0)
 
@@ -33,6 +40,24 @@ def table(file: Path, content: list[dict[str, Any]], *names: str) -> str:
         writer.writeheader()
         writer.writerows(content)
     return file.name
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(name="refuse")
+def _refuse(work: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """The command in this process: what it refuses takes a moment, and a process each takes seconds."""
+
+    def run(*arguments: str) -> Ended:
+        code = errors.run(typer.main.get_command(app), ["-w", f"local:{work}/ws", "monitor", *arguments])
+        return Ended(code, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture(name="wine")
@@ -74,11 +99,11 @@ def write_collected(root: Path, name: str, content: list[tuple[datetime, str, li
 
 
 def collect(root: Path, shift: float = 0.0, days: int = 4, drifting: int = 0) -> None:
-    """A request a row, 60 a day; the newest `drifting` days are shifted. Answers are the id's parity."""
+    """A request a row, 300 a day; the newest `drifting` days are shifted. Answers are the id's parity."""
     for day in range(days):
         at = NOW - timedelta(days=day, minutes=40)
         moved = 1.5 if day < drifting else shift
-        made = rows(60, moved, seed=day)
+        made = rows(300, moved, seed=day)
         asked = [
             (at, f"r{day}-{i}", [{"alcohol": row["alcohol"], "colour": row["colour"]}]) for i, row in enumerate(made)
         ]
@@ -166,7 +191,7 @@ def test_the_baseline_is_the_dataset_or_the_table_that_a_run_has_logged(wine: An
     )
     for name in ("dataset", "artifact"):
         source = str(work / "baseline.csv")
-        wine.ok("track", "-e", "wine", "--run-name", name, "--", "python", "train.py", name, source)
+        wine.ok("track", "-e", "wine", "--run-name", name, "--", sys.executable, "train.py", name, source)
         found = wine.ok("monitor", "drift", "--data", "moved.csv", "--baseline", name, "--no-log", "-o", "json").json
         assert found["baseline_rows"] == 600
         assert name in found["baseline"]
@@ -190,15 +215,15 @@ def test_what_an_endpoint_has_collected_is_compared_by_the_day(wine: Any, work: 
     table(work / "trained.csv", rows(600), "alcohol", "colour", "quality")
     command = ("monitor", "drift", "tasting", "--baseline", "trained.csv", "--no-log", "--every", "1d", "-o", "json")
     found = wine.ok(*command).json
-    assert sum(window["rows"] for window in found["windows"]) == 240
+    assert sum(window["rows"] for window in found["windows"]) == 1200
     drifted = [any(c["drifted"] for c in window["columns"] if c["column"] == "alcohol") for window in found["windows"]]
     assert drifted[-1]
     assert not drifted[0]
     answers = [c for c in found["windows"][0]["columns"] if c["signal"] == "prediction_drift"]
     assert [(c["column"], c["baseline_column"]) for c in answers] == [("prediction", "quality")]
     assert any("held against" in note for note in found["notes"])
-    short = wine.ok(*command[:4], "--no-log", "--window", "30h", "-o", "json").json
-    assert short["windows"][0]["rows"] == 120
+    short = wine.ok(*command[:5], "--no-log", "--window", "30h", "-o", "json").json
+    assert short["windows"][0]["rows"] == 600
 
 
 @pytest.mark.parametrize(
@@ -225,12 +250,16 @@ def test_what_an_endpoint_has_collected_is_compared_by_the_day(wine: Any, work: 
         (["../../etc"], 3, "etc"),
     ],
 )
-def test_what_is_wrong_is_said_with_names(wine: Any, work: Path, arguments: list[str], code: int, said: str) -> None:
+def test_what_is_wrong_is_said_with_names(
+    refuse: Callable[..., Ended], work: Path, arguments: list[str], code: int, said: str
+) -> None:
+    table(work / "baseline.csv", rows(60), "alcohol", "colour")
+    table(work / "same.csv", rows(40), "alcohol", "colour")
     (work / "empty.csv").write_text("alcohol,colour\n")
     table(work / "renamed.csv", [{"Alcohol": row["alcohol"], "colour": row["colour"]} for row in rows(50)])
     table(work / "other.csv", [{"x": 1}, {"x": 2}])
     table(work / "kinds.csv", [{"alcohol": "strong", "colour": "red"}, {"alcohol": "weak", "colour": "red"}])
-    found = wine.drift(*arguments, "--no-log")
+    found = refuse("drift", *arguments, "--no-log")
     assert found.code == code, found.err
     assert said in found.err
     assert found.out == ""
@@ -275,7 +304,7 @@ def truth(file: Path, days: int = 4, right: float = 0.9) -> str:
     rng = random.Random(9)
     made = []
     for day in range(days):
-        for i, row in enumerate(rows(60, 0.0, seed=day)):
+        for i, row in enumerate(rows(300, 0.0, seed=day)):
             value = row["quality"] if rng.random() < right else (row["quality"] + 1 - 3) % 6 + 3
             made.append({"request": f"r{day}-{i}", "quality": value})
     return table(file, made)
@@ -300,7 +329,7 @@ def test_performance_by_the_day_against_the_training_run(wine: Any, work: Path) 
     )
     found = wine.ok(*base, "--every", "1d", "-o", "json").json
     assert found["task"] == "classification"
-    assert sum(window["rows"] for window in found["windows"]) == 240
+    assert sum(window["rows"] for window in found["windows"]) == 1200
     whole = wine.ok(*base, "--no-log", "-o", "json").json["windows"][0]
     accuracy = next(item for item in whole["metrics"] if item["metric"] == "accuracy")
     assert accuracy["value"] == pytest.approx(0.9, abs=0.06)
@@ -357,7 +386,7 @@ def _run_with(wine: Any, metric: str) -> str:
     ],
 )
 def test_what_is_wrong_with_the_truth_is_said(
-    wine: Any, work: Path, arguments: list[str], code: int, said: str
+    refuse: Callable[..., Ended], work: Path, arguments: list[str], code: int, said: str
 ) -> None:
     made = rows(40)
     table(work / "answers.csv", made, "id", "quality")
@@ -365,7 +394,7 @@ def test_what_is_wrong_with_the_truth_is_said(
     table(work / "apart.csv", [{"id": f"x{i}", "quality": 5} for i in range(5)])
     table(work / "twice.csv", [*made, made[0]], "id", "quality")
     table(work / "wide.csv", made)
-    found = wine("monitor", "performance", "--data", "answers.csv", "--no-log", *arguments)
+    found = refuse("performance", "--data", "answers.csv", "--no-log", *arguments)
     assert found.code == code, found.err
     assert said in found.err
 
@@ -416,7 +445,7 @@ with mlflow.start_run(run_name="priced"):
 
 def test_an_endpoints_baseline_is_what_its_model_was_trained_on(wine: Any, work: Path) -> None:
     (work / "train.py").write_text(TRAIN)
-    wine.ok("track", "-e", "wine", "--", "python", "train.py")
+    wine.ok("track", "-e", "wine", "--", sys.executable, "train.py")
     wine.ok("register", "priced", "--name", "price")
     wine.ok("deploy", "price:1", "--name", "pricing", "--env-manager", "local")
     try:
