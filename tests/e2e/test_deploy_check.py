@@ -73,8 +73,10 @@ def test_targets_of_azure_are_checked_without_azure(amlflow: Any, poor: Path) ->
         found = by_what(amlflow.ok("deploy", str(poor), "-t", target, "--check", "-o", "json"))
         assert found["workspace"]["severity"] == "warning"
         assert found["packages"]["severity"] == "ok"
-    managed = amlflow("deploy", str(poor), "-t", "managed", "--check", "-o", "json")
+    managed = amlflow("deploy", str(poor), "-t", "managed", "--check", "--scoring", "azure", "-o", "json")
     assert (managed.code, by_what(managed)["monitoring"]["severity"]) == (1, "error")
+    left = amlflow.ok("deploy", str(poor), "-t", "managed", "--check", "-o", "json")
+    assert "own scoring script" in by_what(left)["monitoring"]["why"]
 
 
 def test_a_model_is_mended_into_its_next_version(amlflow: Any, poor: Path) -> None:
@@ -86,7 +88,7 @@ def test_a_model_is_mended_into_its_next_version(amlflow: Any, poor: Path) -> No
     assert shown["signature"]["inputs"]
     assert shown["tags"]["amlflow.mended_from"] == "wine:1"
     assert "added azureml-ai-monitoring" in shown["tags"]["amlflow.mended"]
-    checked = amlflow.ok("deploy", "wine:2", "-t", "managed", "--check", "-o", "json")
+    checked = amlflow.ok("deploy", "wine:2", "-t", "managed", "--check", "--scoring", "azure", "-o", "json")
     assert {item["what"] for item in checked.json if item["severity"] == "warning"} == {
         "MLflow on the target",
         "workspace",
@@ -124,7 +126,7 @@ def test_a_model_that_fails_gets_no_signature_and_says_why(amlflow: Any, poor: P
 
 
 def test_a_workspace_is_asked_for_quota_and_rights(amlflow: Any, azure: Running, wine: str) -> None:
-    asked = ("deploy", f"{wine}:1", "-t", "managed", "--name", "never-made", "--check", "-o", "json")
+    asked = ("deploy", f"{wine}:1", "-t", "managed", "--name", "never-made", "--check", "--scoring", "azure", "-o", "json")
     first = amlflow(*asked)
     found = by_what(first)
     assert first.code == 1

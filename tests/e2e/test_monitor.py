@@ -84,7 +84,7 @@ def _wine(amlflow: Any, work: Path) -> Any:
 def write_collected(root: Path, name: str, content: list[tuple[datetime, str, list[dict[str, Any]]]]) -> None:
     """Records as Azure ML's collector writes them, a file an hour."""
     for at, request, data in content:
-        folder = root / "collected" / name / at.strftime("%Y/%m/%d/%H")
+        folder = root / name / at.strftime("%Y/%m/%d/%H")
         folder.mkdir(parents=True, exist_ok=True)
         record = {
             "specversion": "1.0",
@@ -211,7 +211,7 @@ def test_the_baseline_is_the_dataset_or_the_table_that_a_run_has_logged(wine: An
 
 
 def test_what_an_endpoint_has_collected_is_compared_by_the_day(wine: Any, work: Path) -> None:
-    collect(work / "ws" / "endpoints" / "tasting", drifting=1)
+    collect(work / "ws" / "collected" / "tasting", drifting=1)
     table(work / "trained.csv", rows(600), "alcohol", "colour", "quality")
     command = ("monitor", "drift", "tasting", "--baseline", "trained.csv", "--no-log", "--every", "1d", "-o", "json")
     found = wine.ok(*command).json
@@ -266,7 +266,7 @@ def test_what_is_wrong_is_said_with_names(
 
 
 def test_a_window_without_data_is_not_a_pass(wine: Any, work: Path) -> None:
-    collect(work / "ws" / "endpoints" / "tasting", days=1)
+    collect(work / "ws" / "collected" / "tasting", days=1)
     past = wine.drift(
         "tasting", "--baseline", "baseline.csv", "--until", "2020-01-01", "--window", "7d", "--fail-on-drift"
     )
@@ -311,7 +311,7 @@ def truth(file: Path, days: int = 4, right: float = 0.9) -> str:
 
 
 def test_performance_by_the_day_against_the_training_run(wine: Any, work: Path) -> None:
-    collect(work / "ws" / "endpoints" / "tasting")
+    collect(work / "ws" / "collected" / "tasting")
     truth(work / "truth.csv")
     wine.ok("track", "-e", "wine", "--run-name", "trained", "--", "true")
     run = wine.ok("run", "show", "trained", "-q").out.strip()
@@ -345,7 +345,7 @@ def test_performance_by_the_day_against_the_training_run(wine: Any, work: Path) 
 
 def test_performance_of_numbers_joined_by_a_column_of_the_questions(wine: Any, work: Path) -> None:
     """The id is asked with the question, and the answers know it only by their request."""
-    root = work / "ws" / "endpoints" / "pricing"
+    root = work / "ws" / "collected" / "pricing"
     rng = random.Random(4)
     at = NOW - timedelta(hours=2)
     made = [(f"r{i}", i, rng.gauss(100, 20)) for i in range(200)]
@@ -452,7 +452,7 @@ def test_an_endpoints_baseline_is_what_its_model_was_trained_on(wine: Any, work:
         bare = wine.drift("pricing")
         assert bare.code == 3
         assert "--collect" in bare.err
-        root, at = work / "ws" / "endpoints" / "pricing", NOW - timedelta(hours=3)
+        root, at = work / "ws" / "collected" / "pricing", NOW - timedelta(hours=3)
         write_collected(root, "model_inputs", [(at, f"r{i}", [{"age": i % 50, "sugar": i % 7}]) for i in range(150)])
         write_collected(root, "model_outputs", [(at, f"r{i}", [{"0": 3.0 * (i % 50) + i % 7}]) for i in range(150)])
         found = wine.ok("monitor", "drift", "pricing", "-o", "json").json

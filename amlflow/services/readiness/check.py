@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 from amlflow.environments import spec
@@ -41,7 +41,8 @@ def check(workspace: Workspace, request: DeployRequest, report: Callable[[str], 
 def hosting_of(request: DeployRequest) -> Hosting:
     """Raises `UsageError` for a target that is not known."""
     if request.target in HOSTINGS:
-        return HOSTINGS[request.target]
+        hosting, mode = HOSTINGS[request.target], request.options.online.scoring
+        return replace(hosting, no_code=hosting.no_code and mode != "own", falls_back=mode == "auto")
     near = nearest(request.target, HOSTINGS)
     raise UsageError(
         f"There is no deploy target {request.target!r}.{f' Did you mean {near}?' if near else ''}",

@@ -31,7 +31,7 @@ class Hosting:
     """How a target runs a model. `server` are the packages that it adds to the model's own; `platform` is uv's name of where it
     runs, empty for this machine; `pythons` are the minor versions that it can bring, empty for any. `own_app`: amlflow's scoring
     app asks the model; `no_code`: a script that Azure writes does. `conda`: Azure makes the environment from conda.yaml.
-    `registered`: it takes registered models alone."""
+    `falls_back`: where that script would fail, amlflow's own takes its place. `registered`: it takes registered models alone."""
 
     target: str
     server: Sequence[str] = ()
@@ -39,6 +39,7 @@ class Hosting:
     pythons: Sequence[str] = ()
     own_app: bool = False
     no_code: bool = False
+    falls_back: bool = False
     conda: bool = False
     registered: bool = False
 

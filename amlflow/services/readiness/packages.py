@@ -77,7 +77,7 @@ def findings(model: ModelToDeploy, hosting: Hosting, asked: spec.EnvironmentSpec
     yield from _for_conda_alone(hosting, asked)
     yield _pinned(lines)
     if hosting.no_code:
-        yield _monitoring(lines, asked)
+        yield _monitoring(lines, asked, hosting)
     yield from _mlflow(registry.read_mlmodel(model.folder), lines, hosting)
 
 
@@ -161,9 +161,13 @@ def _pinned(lines: Sequence[Line]) -> Finding:
     )
 
 
-def _monitoring(lines: Sequence[Line], asked: spec.EnvironmentSpec) -> Finding:
+def _monitoring(lines: Sequence[Line], asked: spec.EnvironmentSpec, hosting: Hosting) -> Finding:
     if any(line.name == MONITORING for line in lines):
         return Finding("ok", "monitoring", f"{MONITORING} is among the requirements")
+    if hosting.falls_back:
+        return Finding(
+            "ok", "monitoring", f"{MONITORING} is not among the requirements: amlflow's own scoring script will ask the model"
+        )
     return Finding(
         "error",
         "monitoring",
@@ -192,7 +196,7 @@ def _mlflow(mlmodel: Mapping[str, Any], lines: Sequence[Line], hosting: Hosting)
         )
     else:
         yield Finding("ok", "MLflow", f"{own.text}{f', as it was saved by {logged}' if logged else ''}")
-    if hosting.no_code and re.match(r"[3-9]\.", logged):
+    if hosting.no_code and not hosting.falls_back and re.match(r"[3-9]\.", logged):
         yield Finding(
             "warning",
             "MLflow on the target",
