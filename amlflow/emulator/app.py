@@ -212,7 +212,7 @@ def _action(request: Request) -> str:
     lowered = [segment.lower() for segment in segments]
     if "providers" not in lowered:
         return "Microsoft.MachineLearningServices/workspaces/write"
-    tail = segments[lowered.index("providers") + 1 :]
+    tail = segments[len(lowered) - lowered[::-1].index("providers") :]
     types = "/".join([tail[0], *tail[1::2]])
     verb = {"GET": "read", "HEAD": "read", "PUT": "write", "PATCH": "write", "DELETE": "delete"}
     return f"{types}/{verb.get(request.method, 'action')}"

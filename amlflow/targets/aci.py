@@ -32,7 +32,7 @@ from amlflow.targets.base import (
     newer,
 )
 from amlflow.targets.image import PORT
-from amlflow.workspaces.azure.containers import ContainerGroup
+from amlflow.workspaces.azure.containers import ContainerGroup, named_right
 from amlflow.workspaces.azure.service import Service, epoch_ms
 
 _FOLLOW_S = 5.0
@@ -236,7 +236,8 @@ class AciTarget:
         registry, name, own = self._azure.registry.get(), options.name, options.container
         group: ContainerGroup | None = None
         try:
-            group = self._containers.get(name)
+            with named_right():
+                group = self._containers.get(name)
         except NotFound as error:
             if error.mend:
                 raise
@@ -256,15 +257,10 @@ class AciTarget:
             self._service.name,
             options,
         )
-        pull = beside(name)
-        now = Situation(
-            wanted,
-            made,
-            self._azure.registry.has(image.repository(model), made.tag),
-            self._azure.identities.get(pull),
-            self._azure.identities.may_pull(pull, registry.id),
-            group,
-        )
+        pull, built = beside(name), self._azure.registry.has(image.repository(model), made.tag)
+        with named_right():
+            identity, may_pull = self._azure.identities.get(pull), self._azure.identities.may_pull(pull, registry.id)
+        now = Situation(wanted, made, built, identity, may_pull, group)
         if not now.same:
             self._check_quota(now)
         return now

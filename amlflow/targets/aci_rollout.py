@@ -5,6 +5,7 @@ Each step looks at what is there before it does anything, so a deploy that was c
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -45,19 +46,23 @@ class Azure:
         self.registry = AzureRegistry(service)
 
     def remove(self, name: str) -> None:
-        """The group last: as long as it is there, another try finds the rest."""
+        """The group last: as long as it is there, another try finds the rest. What is not there is not deleted either, for which
+        one may have no right."""
         pull = beside(name)
         try:
             registry = self.registry.get().id
         except NotFound:
             registry = ""
         if registry:
-            # Who may not assign roles may not take away either what is not there.
             if self.identities.may_pull(pull, registry):
                 self.identities.forbid_pull(pull, registry)
-            self.registry.delete_token(pull)
-        self.identities.delete(pull)
-        self.containers.delete(name)
+            if self.registry.has_token(pull):
+                self.registry.delete_token(pull)
+        if self.identities.get(pull) is not None:
+            self.identities.delete(pull)
+        with contextlib.suppress(NotFound):
+            self.containers.get(name)
+            self.containers.delete(name)
         self.keep_keys(name, ())
 
     def keys(self, name: str) -> Sequence[str]:
@@ -120,16 +125,25 @@ class Rollout:
         """Raises `AmlflowError` when it fails: a first deploy then leaves nothing but the image, a later one what ran before."""
         wait = self._wanted.options.wait
         keys = self._azure.keys(self._wanted.name)
-        if self._now.same and (keys or self._wanted.container.insecure):
+        if self._now.same and not self._locked_out(keys):
             self._say(f"The group has {self._wanted.model} already.")
-            if not wait:
-                return
-            self._guarded(lambda: self._answer(keys[0] if keys else "", example), keys)
+            if wait:
+                self._guarded(lambda: self._answer(keys[0] if keys else "", example), keys, made=False)
             return
         if not self._now.built:
             self._say(f"Building {self._wanted.image}…")
             image.build_in(self._now.image, self._azure.registry, self._say)
         self._guarded(lambda: self._bring_up(keys, example, wait), keys)
+
+    def _locked_out(self, keys: Sequence[str]) -> bool:
+        """Whether this machine has no key of the group: it gets one from here then."""
+        if self._wanted.container.insecure:
+            return False
+        group = self._now.group
+        if keys and not (group and group.fqdn and self._containers.ask(f"https://{group.fqdn}/", keys[0])[0] == 401):
+            return False
+        self._say("The key of the group is not on this machine: it gets another…")
+        return True
 
     def _bring_up(self, keys: Sequence[str], example: bytes | None, wait: bool) -> None:
         name, key = self._wanted.name, ""
@@ -279,14 +293,18 @@ class Rollout:
             return ""
         return "The end of its log:\n" + ("\n".join(lines[-_TAIL_LINES:]) or "(nothing)")
 
-    def _guarded(self, act: Callable[[], None], keys: Sequence[str]) -> None:
-        """Do it; its failure is taken back. An interruption leaves all as it is, for the next time."""
+    def _guarded(self, act: Callable[[], None], keys: Sequence[str], made: bool = True) -> None:
+        """Do it; its failure is taken back, unless nothing was `made` here and the group is not in the making either. An
+        interruption leaves all as it is, for the next time."""
         try:
             act()
         except AmlflowError as error:
             gone = isinstance(error, NotFound) and "deleted meanwhile" in error.message
+            group = self._now.group
             try:
-                if self._now.live is None or gone:
+                if not (made or gone) and group is not None and group.state.lower() == "succeeded":
+                    left = f"The group is left as it is: `amlflow endpoint delete {self._wanted.name}` removes it."
+                elif self._now.live is None or gone:
                     self._azure.remove(self._wanted.name)
                     left = "What was made for it is deleted again; its image stays in the registry."
                 else:

@@ -295,6 +295,11 @@ def test_what_never_answers(scene: Scene, served: str, name: str, deployable: Pa
     assert "did not answer within 8 s" in late.err
     assert "Readiness probe failed" in late.err
     assert scene.parts(name) == {"group": 404, "identity": 404, "token": 404, "scope": 404, "roles": roles}
+    assert amlflow.ok(*base, "--no-wait", "-o", "json").json["state"] in ("starting", "running")
+    while scene.arm("GET", f"{GROUPS}/{name}", "2023-05-01").json()["properties"]["provisioningState"] != "Succeeded":
+        time.sleep(0.2)
+    again = amlflow(*base, "--timeout", "8")
+    assert (again.code, "The group is left as it is" in again.err) == (1, True)
     process = amlflow.start(*base)
     said = []
     for line in process.stderr:

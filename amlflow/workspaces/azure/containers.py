@@ -75,7 +75,7 @@ class AzureContainers:
     def begin(self, name: str, body: Mapping[str, Any]) -> Callable[[Callable[[str], None]], None]:
         """Make or change the group; what is returned waits until it is done, and raises `AmlflowError` when it fails."""
         what = f"container group {name!r}"
-        with _named_right():
+        with named_right():
             answer = self._arm.put(self._path(name), CONTAINERS_API, what, body)
 
         def wait(report: Callable[[str], None]) -> None:
@@ -92,7 +92,7 @@ class AzureContainers:
         """That it is gone already is as good."""
         what = f"container group {name!r}"
         try:
-            with _named_right():
+            with named_right():
                 self._arm.finished(self._arm.delete(self._path(name), CONTAINERS_API, what), what)
         except NotFound:
             return
@@ -150,8 +150,8 @@ class AzureContainers:
 
 
 @contextlib.contextmanager
-def _named_right() -> Iterator[None]:
-    """A stretch in which a refusal names the right, or the registration, that lets one make container groups."""
+def named_right() -> Iterator[None]:
+    """A stretch whose refusals name the right, or the registration, that lets one make container groups."""
     try:
         yield
     except NotAllowed as error:

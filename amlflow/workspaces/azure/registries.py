@@ -129,8 +129,10 @@ class AzureRegistry:
         return PullToken(str(content["username"]), str(content["passwords"][0]["value"]))
 
     def has_token(self, name: str) -> bool:
+        """Whether `make_token` has begun to make it: its scope comes first and goes last."""
+        what = f"token {name!r} of the container registry"
         try:
-            self._arm.get(f"{self.get().id}/tokens/{name}", REGISTRY_API, f"token {name!r} of the container registry")
+            self._arm.get(f"{self.get().id}/scopeMaps/{name}", REGISTRY_API, what)
         except NotFound:
             return False
         return True
