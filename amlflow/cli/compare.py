@@ -71,7 +71,7 @@ def compare(
     Example: amlflow compare --experiment wine --sort rmse --top 10
     """
     from amlflow.cli import comparing
-    from amlflow.services import comparison, gates
+    from amlflow.services import comparison
 
     started, state = time.monotonic(), State.of(ctx)
     request = comparison.CompareRequest(
@@ -97,4 +97,7 @@ def compare(
     if junit:
         comparing.write_junit(junit, result, time.monotonic() - started)
     comparing.show(state, origin, result, view, request)
-    gates.check(result.findings)
+    if result.findings:
+        from amlflow.services import gates
+
+        gates.check(result.findings)
