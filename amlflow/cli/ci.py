@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 # What GitHub takes from one step is 1 MiB; more fails the upload of all of it.
@@ -38,6 +37,8 @@ def summarize(markdown: str) -> None:
         with Path(file).open("a", encoding="utf-8") as summary:
             summary.write(_cut(markdown, _MOST_BYTES - Path(file).stat().st_size) + "\n")
     elif _azure():
+        import tempfile
+
         # The agent reads the file after the line, so it stays; the agent empties its folder at the next job.
         folder = os.environ.get("AGENT_TEMPDIRECTORY") or tempfile.gettempdir()
         with tempfile.NamedTemporaryFile(

@@ -75,7 +75,7 @@ def compare(
     Example: amlflow compare --experiment wine --sort rmse --top 10
     """
     from amlflow.cli import comparing
-    from amlflow.services import comparison, gates
+    from amlflow.services import comparison
 
     started, state = time.monotonic(), State.of(ctx)
     request = comparison.CompareRequest(
@@ -103,4 +103,7 @@ def compare(
     if html:
         comparing.write_page(state, origin, result, html)
     comparing.show(state, origin, result, view, request)
-    gates.check(result.findings)
+    if result.findings:
+        from amlflow.services import gates
+
+        gates.check(result.findings)

@@ -16,12 +16,11 @@ from amlflow.cli import ci
 from amlflow.cli.output import Column, console, moment, number, print_table, table
 from amlflow.cli.state import State
 from amlflow.errors import NotFound, Unavailable, UsageError
-from amlflow.reports import chart, gates, grid, groups
 from amlflow.reports import comparison as records
+from amlflow.reports import gates, grid, groups
 from amlflow.reports.comparison import Comparison
 from amlflow.services import comparison, sources
 from amlflow.services.comparison import CompareRequest
-from amlflow.services.gates import read
 from amlflow.services.sources import Source, Sources
 from amlflow.workspaces.resolve import without_login
 
@@ -44,10 +43,6 @@ class View:
     markdown: bool = False
     junit: str = ""
 
-    @property
-    def x(self) -> chart.By:
-        return "time" if self.by == "time" else "step"
-
 
 def check(state: State, request: CompareRequest, view: View) -> None:
     """Raises `UsageError` for options that do not fit together, and for gates that cannot be read."""
@@ -61,7 +56,7 @@ def check(state: State, request: CompareRequest, view: View) -> None:
             "--plot draws for people, and this output is for programs.",
             "`--history METRIC -o json` has the values; `-o table` or --markdown the chart.",
         )
-    read(request.fail_if, bool(request.baseline))
+    comparison.read_gates(request)
 
 
 def gather(state: State, request: CompareRequest) -> Sources:
@@ -191,11 +186,13 @@ def _markdown(origin: Sources, result: Comparison, view: View, cells: grid.Grid)
 def _charts(origin: Sources, result: Comparison, view: View) -> list[str]:
     if not view.plot:
         return []
+    from amlflow.reports import chart
+
     known = {key for run in result.runs for key in run.metrics}
     for metric in view.plot:
         if metric not in known and not any(run.status in _GOING_ON for run in result.runs):
             raise NotFound(f"None of these runs has the metric {metric!r}.", name=metric, known=known)
-    runs = _plotted(result)
+    runs = _plotted(result, chart.MOST_LINES)
     histories = origin.histories(runs, view.plot)
     labels = _labels(result, runs)
     terminal = sys.stdout.isatty() and not view.markdown
@@ -204,15 +201,15 @@ def _charts(origin: Sources, result: Comparison, view: View) -> list[str]:
     left = len(result.runs) - len(runs)
     drawn = []
     for metric in dict.fromkeys(view.plot):
-        shown, x_name = chart.lines(runs, labels, histories, metric, view.x)
+        shown, x_name = chart.lines(runs, labels, histories, metric, "time" if view.by == "time" else "step")
         text = chart.chart(metric, shown, x_name, width, coloured)
         drawn.append(text + (f"\n  and {left} more runs, not drawn" if left else ""))
     return drawn
 
 
-def _plotted(result: Comparison) -> list[Run]:
+def _plotted(result: Comparison, most: int) -> list[Run]:
     """The first so many, the baseline among them."""
-    runs = list(result.runs[: chart.MOST_LINES])
+    runs = list(result.runs[:most])
     if result.baseline and all(run.id != result.baseline.id for run in runs):
         runs[-1] = result.baseline
     return runs

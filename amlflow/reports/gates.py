@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -81,6 +80,8 @@ def summary(findings: Sequence[Finding]) -> str:
 def junit(findings: Sequence[Finding], timestamp: str, seconds: float) -> bytes:
     """One test case for each run and gate, in the format that Jenkins' JUnit plugin reads and Azure Pipelines and GitHub's test
     reporters take. `timestamp` is ISO 8601."""
+    import xml.etree.ElementTree as ET
+
     counts = {
         "tests": str(len(findings)),
         "failures": str(sum(finding.outcome == "failed" for finding in findings)),

@@ -6,17 +6,18 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from amlflow.errors import NotFound, UsageError
 from amlflow.reports.comparison import MOST_IN_COLUMNS, Comparison, MetricRow, ParamRow
 from amlflow.reports.gates import Finding
 from amlflow.reports.grid import Direction
 from amlflow.reports.groups import Grouping, GroupMetric
-from amlflow.services import gates, seeds
-from amlflow.services.expressions import Expression
-from amlflow.services.gates import Subject
 from amlflow.services.sources import Sources
 from amlflow.workspaces.base import Run, RunQuery
+
+if TYPE_CHECKING:
+    from amlflow.services.expressions import Expression
 
 # Read as words of a metric's name: `val_loss`, `training_rmse`, `test.f1-score`. The first list wins, so that
 # `error_rate` and `false_positive_rate` count as lower-is-better although `rate` alone says nothing.
@@ -68,7 +69,7 @@ def compare(
 ) -> Comparison:
     """`history` names the metrics whose histories are read too (all when empty, none when None); `report` is told of workspaces
     that lack the experiment. Raises `UsageError` for a gate that cannot be read, before anything else is."""
-    expressions = gates.read(request.fail_if, bool(request.baseline))
+    expressions = read_gates(request)
     baseline = sources.find_one(request.baseline, request.experiment) if request.baseline else None
     runs = _runs(sources, request, report)
     if baseline is not None and all(run.id != baseline.id for run in runs):
@@ -89,6 +90,15 @@ def compare(
         grouping,
         _findings(expressions, runs, baseline, grouping),
     )
+
+
+def read_gates(request: CompareRequest) -> list[Expression]:
+    """Raises `UsageError` for a gate that cannot be read, and for one over a baseline where there is none."""
+    if not request.fail_if:
+        return []
+    from amlflow.services import gates
+
+    return gates.read(request.fail_if, bool(request.baseline))
 
 
 def shown_metrics(request: CompareRequest) -> list[str] | None:
@@ -202,6 +212,8 @@ def _param_rows(runs: Sequence[Run], request: CompareRequest) -> list[ParamRow]:
 
 
 def _grouping(runs: Sequence[Run], baseline: Run | None, request: CompareRequest) -> Grouping:
+    from amlflow.services import seeds
+
     groups = seeds.groups(runs, request.seeds, baseline)
     if request.sort:
         means = [group.estimates.get(request.sort_key) for group in groups]
@@ -223,6 +235,9 @@ def _findings(
 ) -> list[Finding]:
     if not expressions:
         return []
+    from amlflow.services import gates
+    from amlflow.services.gates import Subject
+
     if grouping is None:
         subjects = [Subject(run.id, run.name, run.metrics, run.params) for run in runs]
         base = next((subject for subject in subjects if baseline is not None and subject.id == baseline.id), None)
