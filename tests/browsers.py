@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -63,6 +64,13 @@ class Browser:
         """The addresses that the page has asked for since it was opened."""
         events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         return [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+
+
+def data_of(file: Path) -> Any:
+    """What a page's scripts are given, without a browser."""
+    found = re.search(r'<script type="application/json" id="data">([^<]*)</script>', file.read_text(encoding="utf-8"))
+    assert found is not None
+    return json.loads(found[1])
 
 
 @pytest.fixture(scope="session")

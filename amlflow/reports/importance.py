@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 # Below this nothing can be said about any parameter.
 FEWEST_RUNS = 5
+_MOST_VALUES = 10
 _MOST_GROUPS = 5
 _RUNS_A_GROUP = 4
 
@@ -35,8 +36,8 @@ class Grouped:
 
 
 def grouped(values: Sequence[str | None]) -> Grouped:
-    """Runs with equal values are one group. Of numbers with more distinct values than groups would be useful, neighbours
-    go together: up to five groups by quantiles, of four runs or more each, equal numbers never apart."""
+    """Runs with equal values are one group. Of numbers that are too many for that (more than ten, or on average fewer than two
+    runs each), neighbours go together: up to five groups by quantiles, of four runs or more each, equal numbers never apart."""
     given = [value for value in values if value is not None]
     numbers = [None if value is None else _number(value) for value in values]
     numeric = sum(number is not None for number in numbers) == len(given) > 0
@@ -45,8 +46,9 @@ def grouped(values: Sequence[str | None]) -> Grouped:
         return Grouped([None if value is None else order[value] for value in values], None)
     present = sorted(number for number in numbers if number is not None)
     wanted = max(2, min(_MOST_GROUPS, len(present) // _RUNS_A_GROUP))
-    if len(set(present)) <= wanted:
-        cuts = sorted(set(present))[1:]
+    distinct = sorted(set(present))
+    if len(distinct) <= max(wanted, min(_MOST_VALUES, len(present) // 2)):
+        cuts = distinct[1:]
     else:
         cuts = sorted({present[len(present) * part // wanted] for part in range(1, wanted)})
     return Grouped([None if number is None else bisect_right(cuts, number) for number in numbers], numbers)

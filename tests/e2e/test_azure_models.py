@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from azure_workspaces import send_all
+from browsers import data_of
 
 MLMODEL = """
 flavors:
@@ -67,6 +68,11 @@ def test_a_model_that_mlflow_3_logged_is_registered(amlflow: Any, azure: Any, na
     assert shown["flavors"] == ["python_function"]
     amlflow.ok("model", "download", name, "--to", "down")
     assert (amlflow.cwd / "down" / "doubles.py").read_text() == DOUBLES
+    amlflow.ok("compare", run_id, "--html", "page.html")
+    page = data_of(amlflow.cwd / "page.html")
+    assert page["files"][0]["models"]["model"]["flavors"] == "python_function"
+    assert page["files"][0]["packages"]["model"]["python"]
+    assert (page["metrics"][0]["key"], page["notes"]) == ("rmse", [])
     script = f"import mlflow; print(mlflow.pyfunc.load_model('models:/{name}/1').predict(['a']))"
     assert "['aa']" in amlflow.ok("track", "-e", name, "--", sys.executable, "-c", script).out
 

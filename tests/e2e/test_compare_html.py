@@ -263,6 +263,8 @@ def test_importance_names_what_the_metric_goes_with(wine_page: Path, browser: Br
     browser.open(wine_page)
     ticks = browser.js("return document.getElementById('importance-chart').layout.yaxis.ticktext")
     assert ticks[-1] == "rate"
+    shares = browser.js("return document.getElementById('importance-chart').data[0].x")
+    assert shares[-1] > 0.7 > 0.3 > max(shares[:-1])
     (note,) = browser.texts("#importance-note")
     assert "Kruskal-Wallis" in note
     assert "all 12 runs" in note

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browsers import data_of
 from servers import free_port, proxy
 
 MLMODEL = """
@@ -79,6 +80,11 @@ def test_runs_live_on_the_server(there: Any, experiment: str) -> None:
     there.ok("run", "restore", good)
     compared = there.ok("compare", "-e", experiment, "--sort", "rmse", "-o", "json").out
     assert compared.index(good) < compared.index(bad)
+    there.ok("compare", "-e", experiment, "--sort", "rmse", "--html", "page.html")
+    page = data_of(there.cwd / "page.html")
+    assert [run["name"] for run in page["runs"]] == ["good", "bad"]
+    assert [files["models"]["model"]["inputs"] for files in page["files"]] == ["x: double"] * 2
+    assert page["notes"] == []
 
 
 def test_models_live_on_the_server(there: Any, experiment: str) -> None:

@@ -54,6 +54,22 @@ def test_a_branch_that_moved_is_followed(repository: Path) -> None:
     assert (source.fetch(url).project_folder / "new.txt").exists()
 
 
+def test_the_change_between_two_commits_is_told_by_git_alone(repository: Path) -> None:
+    before, after = git(repository, "rev-parse", "v1"), git(repository, "rev-parse", "HEAD")
+    git(repository, "config", "diff.external", "touch ran")
+    git(repository, "config", "diff.x.textconv", "touch ran")
+    (repository / ".gitattributes").write_text("* diff=x\n")
+    text = source.commit_diff(repository / "sub", before, after)
+    assert text is not None
+    assert "-one" in text.splitlines()
+    assert "+two" in text.splitlines()
+    assert not list(repository.rglob("ran"))
+    assert source.commit_diff(repository, before, before) == ""
+    assert source.commit_diff(repository, before, "0" * 40) is None
+    assert source.commit_diff(repository, before, "--output=ran") is None
+    assert source.commit_diff(repository.parent, before, after) is None
+
+
 def test_an_unknown_version_offers_the_nearest(repository: Path) -> None:
     with pytest.raises(NotFound, match="Did you mean 'feature'"):
         source.fetch(repository.as_uri(), "featur")

@@ -199,6 +199,10 @@ def test_numbers_that_are_equal_are_never_put_apart() -> None:
     values = [0.5] * 30 + [0.1 * index for index in range(10)]
     groups = grouped([str(value) for value in values]).groups
     assert len(set(groups[:30])) == 1
+    few = grouped(["0.1", "0.2", "0.3", "0.4"] * 3).groups
+    assert len(set(few)) == 4, "a best value in the middle is not put together with a bad one"
+    many = grouped([str(index) for index in range(40)]).groups
+    assert [many.count(group) for group in range(5)] == [8] * 5
     mixed = grouped(["1", "2", "adam"] * 4)
     assert mixed.numbers is None
     assert len(set(mixed.groups)) == 3

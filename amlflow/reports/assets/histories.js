@@ -42,7 +42,7 @@ function drawHistories() {
   const title = {step: 'step', elapsed: 'seconds since the first value', wall: ''}[axis];
   const logarithmic = byId('log-axis').checked;
   const narrow = chart.clientWidth < 640;
-  const legend = narrow ? {orientation: 'h', y: -0.25} : {x: 1.01, y: 1};
+  const legend = narrow ? {orientation: 'h', y: -0.32} : {x: 1.01, y: 1};
   draw(ready(chart), traces, {
     height: narrow ? 440 : 480, margin: {l: 56, r: 16, t: 36, b: 44}, hovermode: 'closest', showlegend: traces.length > 1, legend,
     uirevision: `${page.historyMetric} ${axis} ${logarithmic}`,

@@ -39,12 +39,12 @@ function axisOf(label, values, isMetric) {
     const logarithmic = low > 0 && high / low >= 100 && !isMetric;
     const scale = logarithmic ? Math.log : (value) => value;
     const span = scale(high) - scale(low);
-    const whole = numbers.length <= MOST_LABELS && numbers.every(Number.isInteger);
-    const ticks = whole && span ? numbers.map((value) => [(scale(value) - scale(low)) / span, numberText(value)]) : [0, 0.25, 0.5, 0.75, 1].map((share) => {
-      const value = scale(low) + share * span;
-      return [span ? share : 0.5, numberText(Number((logarithmic ? Math.exp(value) : value).toPrecision(3)))];
+    const ticks = [0, 0.25, 0.5, 0.75, 1].map((share) => {
+      const exact = logarithmic ? Math.exp(scale(low) + share * span) : low + share * span;
+      const value = numbers.every(Number.isInteger) && !logarithmic ? Math.round(exact) : Number(exact.toPrecision(3));
+      return [span ? (scale(value) - scale(low)) / span : 0.5, numberText(value)];
     });
-    return {label, ticks: span ? ticks : ticks.slice(0, 1), place: (value) => (value === null || value === undefined || !Number.isFinite(Number(value)) ? NOT_SET : span ? (scale(Number(value)) - scale(low)) / span : 0.5)};
+    return {label, ticks: span ? [...new Map(ticks.map((tick) => [tick[1], tick])).values()] : ticks.slice(0, 1), place: (value) => (value === null || value === undefined || !Number.isFinite(Number(value)) ? NOT_SET : span ? (scale(Number(value)) - scale(low)) / span : 0.5)};
   }
   const order = given.map(String).sort((one, other) => one.localeCompare(other, undefined, {numeric: true}));
   const at = new Map(order.map((value, index) => [value, order.length > 1 ? index / (order.length - 1) : 0.5]));

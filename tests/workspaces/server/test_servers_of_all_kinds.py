@@ -56,6 +56,11 @@ def test_a_logged_model_of_mlflow_3_is_found_fetched_and_registered(
     assert (folder / "MLmodel").is_file()
     assert folder == workspace.fetch(model.location)
     assert (workspace.fetch(model.uri) / "MLmodel").is_file()
+    one = workspace.fetch_file(model.location, "MLmodel", tmp_path / "one")
+    assert one.read_text() == (folder / "MLmodel").read_text()
+    assert list((tmp_path / "one").iterdir()) == [one]
+    with pytest.raises(NotFound):
+        workspace.fetch_file(model.location, "none.txt", tmp_path / "one")
     version = workspace.create_model_version("logged", f"runs:/{run_id}/model", "", "", {})
     assert (version.source, version.location, version.run_id) == (model.uri, model.location, run_id)
     # A file that is cut in the cache is noticed.
