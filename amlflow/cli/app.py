@@ -20,7 +20,7 @@ ENTRIES = (
     Entry("compare", "Compare runs side by side.", VERBS, "amlflow.cli.compare"),
     Entry("log", "Log a metric, param, tag or artifact from a shell step.", NOUNS, "amlflow.cli.log"),
     Entry("sync", "Send what the journal still holds.", NOUNS, "amlflow.cli.sync"),
-    Entry("run", "List, show, download, delete and restore runs.", NOUNS, "amlflow.cli.run"),
+    Entry("run", "List, show, download, copy, delete and restore runs.", NOUNS, "amlflow.cli.run"),
     Entry("job", "List, show, follow and cancel detached runs.", NOUNS, "amlflow.cli.job"),
     Entry("model", "List, show, alias, download and delete registered models.", NOUNS, "amlflow.cli.model"),
     Entry("endpoint", "List, show, call, follow and delete web services.", NOUNS, "amlflow.cli.endpoint"),

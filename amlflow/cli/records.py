@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from amlflow.cli.output import Column, Record, duration, moment, size
-from amlflow.workspaces.base import Artifact, ModelVersion, RegisteredModel, Run
+from amlflow.workspaces.base import Artifact, ModelVersion, RegisteredModel, Run, Workspace
+
+if TYPE_CHECKING:
+    from amlflow.services.copying.runs import Copied
 
 
 def run_record(run: Run) -> dict[str, Any]:
@@ -34,6 +38,33 @@ RUN_COLUMNS = (
     Column("STARTED", lambda r: moment(r["start_time_ms"])),
     Column("TOOK", lambda r: duration(r["start_time_ms"], r["end_time_ms"]), right=True),
     Column("METRICS", lambda r: dict(list(r["metrics"].items())[:4])),
+)
+
+
+def copy_record(copied: Copied, workspace: Workspace) -> dict[str, Any]:
+    return {
+        "source_run_id": copied.source_id,
+        "run_id": copied.run.id,
+        "name": copied.run.name,
+        "experiment": copied.run.experiment_name,
+        "workspace": workspace.reference,
+        "state": copied.state,
+        **asdict(copied.added),
+        "refused": list(copied.refused),
+    }
+
+
+COPY_COLUMNS = (
+    Column("RUN", lambda r: r["source_run_id"][:8]),
+    Column("COPY", lambda r: r["run_id"][:8], style="cyan"),
+    Column("NAME", "name"),
+    Column("EXPERIMENT", "experiment"),
+    Column("STATE", "state"),
+    Column("POINTS", "points", right=True),
+    Column("PARAMS", "params", right=True),
+    Column("TAGS", "tags", right=True),
+    Column("FILES", "files", right=True),
+    Column("MODELS", "models", right=True),
 )
 
 

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from amlflow.cli.completers import complete_experiment, complete_run
+from amlflow.cli.completers import complete_experiment, complete_run, complete_workspace
 from amlflow.cli.framework import Command, noun
 from amlflow.cli.state import State
 
-app = noun("List, show, download, delete and restore runs.")
+app = noun("List, show, download, copy, delete and restore runs.")
 
 RunArgument = Annotated[
     str,
@@ -121,3 +121,55 @@ def restore(ctx: typer.Context, runs: RunArguments) -> None:
     found = tracking.set_deleted(state.workspace, runs, deleted=False)
     state.note(f"Restored {len(found)} run{'s' * (len(found) != 1)}.")
     state.out.many([run_record(run) for run in found], RUN_COLUMNS, "run_id")
+
+
+@app.command(cls=Command)
+def copy(
+    ctx: typer.Context,
+    runs: RunArguments,
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to", metavar="WORKSPACE", help="Where they go, as -w takes it.", autocompletion=complete_workspace
+        ),
+    ],
+    source: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            metavar="WORKSPACE",
+            help="Where they are; the workspace in use by default.",
+            autocompletion=complete_workspace,
+        ),
+    ] = "",
+    experiment: Annotated[
+        str,
+        typer.Option("--experiment", "-e", help="The experiment of new copies; that of the same name by default."),
+    ] = "",
+    children: Annotated[bool, typer.Option("--children", help="The runs nested in them, too.")] = False,
+) -> None:
+    """Copy runs to another workspace: params, whole histories, tags, datasets, artifacts, models, start, end and status.
+
+    A second time, the copy is found and brought what it lacks; after a cut it goes on where it stopped.
+
+    Example: amlflow run copy best:-rmse --from local --to prod
+    """
+    from amlflow.cli import progress
+    from amlflow.cli.records import COPY_COLUMNS, copy_record
+    from amlflow.services.copying.runs import CopyRequest
+    from amlflow.services.copying.runs import copy as copy_runs
+    from amlflow.workspaces import resolve
+
+    state = State.of(ctx)
+    origin = state.workspace
+    if source:
+        origin = resolve.open_workspace(resolve.resolve(source, state.config), state.note, state.auth)
+    target = resolve.open_workspace(resolve.resolve(to, state.config), state.note, state.auth)
+    with progress.steps(state) as report:
+        done = copy_runs(origin, target, CopyRequest(runs, experiment, children), report)
+    for item in done:
+        for reason in item.refused:
+            state.warn(
+                f"Warning: {target.name} refused a part of {item.run.name}, which is kept with the copy: {reason}"
+            )
+    state.out.many([copy_record(item, target) for item in done], COPY_COLUMNS, "run_id")

@@ -215,7 +215,9 @@ class LocalWorkspace:
         root = artifacts.local_folder(uri)
         if root is not None:
             return artifacts.copy_out(root, path, destination)
-        return artifacts.download(f"{uri}/{path}".rstrip("/"), destination)
+        # MLflow puts a file under its name alone.
+        folder = (destination / path).parent if path else destination
+        return artifacts.download(f"{uri}/{path}".rstrip("/"), folder)
 
     def fetch(self, location: str) -> Path:
         if location.startswith("models:/m-"):

@@ -90,7 +90,8 @@ class Artifacts:
         if isinstance(place, Folder):
             return local.copy_out(place.path, path, destination)
         if isinstance(place, Elsewhere):
-            return local.download(_joined(place.uri, asked), destination)
+            # MLflow puts a file under its name alone.
+            return local.download(_joined(place.uri, asked), (destination / asked).parent if asked else destination)
         if asked:
             parent, _, name = asked.rpartition("/")
             siblings = {item.path: item for item in self._listed(_joined(place.path, parent))}
