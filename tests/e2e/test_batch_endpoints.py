@@ -15,6 +15,8 @@ import pytest
 from deployable import ROW, put, sample
 from emulated import Running
 
+# Each job imports MLflow, and a crowded machine takes its time for that.
+pytestmark = pytest.mark.timeout(900)
 CLUSTER = "batch-cluster"
 # Each strikes what the ones before it have left; «lost» breaks the connection after the work was done.
 FAULTS = ("* *:throttle=0.2:0.1", "* *:503:0.1", "POST /batch/*:lost:0.5")

@@ -30,6 +30,8 @@ _PLACE = re.compile(r"\{(\w+)\}")
 _FRONT = "/mferp/managementfrontend"
 _BATCH_DOOR = re.compile(r"/batch/[^/]+/[^/]+/jobs")
 _BATCH_JOBS = "2020-09-01-dataplanepreview"
+# No file of the folder has it any more; it was what the common types have.
+_OLD_ERROR = "machineLearningServices.json#/definitions/ErrorResponse"
 _LOOSE = {
     "type",
     "enum",
@@ -247,7 +249,9 @@ class Contract:
             if place.startswith("https://"):
                 # A template's expression, which no request of an SDK holds.
                 return {"type": "string", "pattern": r"^\[.*\]$"}, file
-            if place:
+            if schema["$ref"] == _OLD_ERROR:
+                file = self._root / "common-types/resource-management/v3/types.json"
+            elif place:
                 file = self._place(file, place)
             found = self._document(file)
             for part in pointer.strip("/").split("/"):

@@ -81,7 +81,7 @@ class BatchRuns:
                 "isArchived": False,
                 "inputs": {"data": given},
                 "outputs": {OUTPUT: dict(asked.output)},
-                "jobs": {STEP: {"type": "parallel", "name": STEP}},
+                "jobs": {},
                 "settings": {},
             },
             "compute": asked.settings["compute"],
