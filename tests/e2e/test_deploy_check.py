@@ -126,7 +126,19 @@ def test_a_model_that_fails_gets_no_signature_and_says_why(amlflow: Any, poor: P
 
 
 def test_a_workspace_is_asked_for_quota_and_rights(amlflow: Any, azure: Running, wine: str) -> None:
-    asked = ("deploy", f"{wine}:1", "-t", "managed", "--name", "never-made", "--check", "--scoring", "azure", "-o", "json")
+    asked = (
+        "deploy",
+        f"{wine}:1",
+        "-t",
+        "managed",
+        "--name",
+        "never-made",
+        "--check",
+        "--scoring",
+        "azure",
+        "-o",
+        "json",
+    )
     first = amlflow(*asked)
     found = by_what(first)
     assert first.code == 1

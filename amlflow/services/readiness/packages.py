@@ -166,7 +166,9 @@ def _monitoring(lines: Sequence[Line], asked: spec.EnvironmentSpec, hosting: Hos
         return Finding("ok", "monitoring", f"{MONITORING} is among the requirements")
     if hosting.falls_back:
         return Finding(
-            "ok", "monitoring", f"{MONITORING} is not among the requirements: amlflow's own scoring script will ask the model"
+            "ok",
+            "monitoring",
+            f"{MONITORING} is not among the requirements: amlflow's own scoring script will ask the model",
         )
     return Finding(
         "error",
