@@ -33,12 +33,13 @@ IDENTITIES = "Microsoft.ManagedIdentity/userAssignedIdentities"
 
 @dataclass(frozen=True)
 class Scene:
-    """The command, signed in as `owner` or as `contributor`, a registered model with two versions, and one with a version that
+    """The command, signed in with each of three roles, a registered model with two versions, and one with a version that
     cannot be loaded."""
 
     azure: Running
     owner: Amlflow
     contributor: Amlflow
+    reader: Amlflow
     wine: str
 
     def arm(self, method: str, path: str, version: str) -> requests.Response:
@@ -78,12 +79,14 @@ def scene(emulator: Running, deployable: Path, shared_cache: Path, tmp_path_fact
         if not name.startswith(CLEARED) or name in emulator.variables
     }
     env |= {"AMLFLOW_CACHE_DIR": str(shared_cache), "HOME": str(home), "AMLFLOW_HOME": str(home / "amlflow")}
-    roles = {role: json.loads(emulator.run("env", "--role", role, "-o", "json")) for role in ("owner", "contributor")}
-    owner, contributor = (Amlflow({**env, **roles[role]}, work) for role in ("owner", "contributor"))
+    owner, contributor, reader = (
+        Amlflow({**env, **json.loads(emulator.run("env", "--role", role, "-o", "json"))}, work)
+        for role in ("owner", "contributor", "reader")
+    )
     wine = f"wine-{uuid.uuid4().hex[:6]}"
     for version in ("one", "two", "broken"):
         owner.ok("register", str(light(deployable / version, home)), "--name", wine)
-    return Scene(emulator, owner, contributor, wine)
+    return Scene(emulator, owner, contributor, reader, wine)
 
 
 def light(model: Path, place: Path) -> Path:
@@ -370,6 +373,9 @@ def test_what_would_fail_later_is_refused_at_once(scene: Scene, served: str, nam
     here = amlflow(*base, name, "-w", "local")
     assert here.code in (1, 3)
     assert scene.asked('"method": "PUT", "target": "/subscriptions/') - puts <= 3
+    reader, roles = scene.reader(*base, name), len(scene.roles())
+    assert (reader.code, "Ask for the role «Contributor» on the registry" in reader.err) == (4, True)
+    assert scene.parts(name) == {"group": 404, "identity": 404, "token": 404, "scope": 404, "roles": roles}
     assert amlflow("endpoint", "show", name).code == 3
 
 
