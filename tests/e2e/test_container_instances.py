@@ -318,7 +318,9 @@ def test_what_never_answers(scene: Scene, served: str, name: str, deployable: Pa
 
 def test_an_endpoint_without_a_key_says_so(scene: Scene, served: str, name: str, tmp_path: Path) -> None:
     amlflow = scene.owner
-    made = amlflow.ok("deploy", f"{scene.wine}:1", "-t", "aci", "--name", name, "--insecure", "-o", "json")
+    base = ("deploy", f"{scene.wine}:1", "-t", "aci", "--name", name)
+    made = amlflow.ok(*base, "--insecure", "--dns-label", f"{name}-open", "-o", "json")
+    assert made.json["url"].startswith(f"https://{name}-open.local.")
     assert "anybody who has the address" in made.err
     host = made.json["url"].removeprefix("https://")
     answer = requests.post(
@@ -331,8 +333,9 @@ def test_an_endpoint_without_a_key_says_so(scene: Scene, served: str, name: str,
     assert answer.json() == {"predictions": [1.0]}
     assert amlflow.ok("endpoint", "invoke", name, str(sample(tmp_path))).json == {"predictions": [1.0]}
     assert amlflow("endpoint", "keys", name).code == 1
-    # With a key again, and other cores: Azure changes neither a size, so the group is made anew.
-    amlflow.ok("deploy", f"{scene.wine}:1", "-t", "aci", "--name", name, "--cpu", "0.5", "--memory", "1.5")
+    # With a key again, and other cores: Azure changes no size, so the group is made anew, where it was.
+    again = amlflow.ok(*base, "--cpu", "0.5", "--memory", "1.5", "-o", "json")
+    assert again.json["url"] == made.json["url"]
     group = scene.arm("GET", f"{GROUPS}/{name}", "2023-05-01").json()
     assert group["properties"]["containers"][0]["properties"]["resources"]["requests"] == {
         "cpu": 0.5,
