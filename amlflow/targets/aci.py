@@ -215,9 +215,14 @@ class AciTarget:
 
     def _rotate(self, group: ContainerGroup) -> None:
         name, key = group.name, secrets.token_urlsafe(32)
+        before = self._azure.keys(name)[:1]
         # Both until the group has the new one: whichever it has when this is cut, it is here.
-        self._azure.keep_keys(name, [key, *self._azure.keys(name)[:1]])
-        put_again(self._azure, group.record, key)
+        self._azure.keep_keys(name, [key, *before])
+        try:
+            put_again(self._azure, group.record, key)
+        except AmlflowError:
+            self._azure.keep_keys(name, [*before, key])
+            raise
         deadline = time.monotonic() + _ROTATED_S
         while group.fqdn:
             status, why = self._containers.ask(f"https://{group.fqdn}/", key)
@@ -246,12 +251,13 @@ class AciTarget:
                 f"There is a container group {name!r} in {self._service.group!r} that is no endpoint of {self._service.name!r}.",
                 "Choose another name with --name.",
             )
-        label = "" if own.subnet else own.dns_label or default_label(name, self._service.path)
+        # Who deploys again without saying where means where it is.
+        label = "" if own.subnet else own.dns_label or _label(group) or default_label(name, self._service.path)
         wanted = Wanted(
             name,
             f"{registry.server}/{image.repository(model)}:{made.tag}",
             model.registered or model.label,
-            own.location or self._service.description().location,
+            own.location or (group.location if group else self._service.description().location),
             label,
             self._service.http.credential.cloud.container_suffix,
             self._service.name,
@@ -378,6 +384,11 @@ def _started_ms(group: ContainerGroup) -> int:
             view = (container.get("properties") or {}).get("instanceView") or {}
             return epoch_ms((view.get("currentState") or {}).get("startTime")) or 0
     return 0
+
+
+def _label(group: ContainerGroup | None) -> str:
+    address = ((group.record.get("properties") or {}) if group else {}).get("ipAddress") or {}
+    return str(address.get("dnsNameLabel") or "")
 
 
 def _cores(group: ContainerGroup | None) -> float:

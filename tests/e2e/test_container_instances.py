@@ -33,12 +33,13 @@ IDENTITIES = "Microsoft.ManagedIdentity/userAssignedIdentities"
 
 @dataclass(frozen=True)
 class Scene:
-    """The command, signed in as `owner` or as `contributor`, a registered model with two versions, and one with a version that
+    """The command, signed in with each of three roles, a registered model with two versions, and one with a version that
     cannot be loaded."""
 
     azure: Running
     owner: Amlflow
     contributor: Amlflow
+    reader: Amlflow
     wine: str
 
     def arm(self, method: str, path: str, version: str) -> requests.Response:
@@ -78,12 +79,14 @@ def scene(emulator: Running, deployable: Path, shared_cache: Path, tmp_path_fact
         if not name.startswith(CLEARED) or name in emulator.variables
     }
     env |= {"AMLFLOW_CACHE_DIR": str(shared_cache), "HOME": str(home), "AMLFLOW_HOME": str(home / "amlflow")}
-    roles = {role: json.loads(emulator.run("env", "--role", role, "-o", "json")) for role in ("owner", "contributor")}
-    owner, contributor = (Amlflow({**env, **roles[role]}, work) for role in ("owner", "contributor"))
+    owner, contributor, reader = (
+        Amlflow({**env, **json.loads(emulator.run("env", "--role", role, "-o", "json"))}, work)
+        for role in ("owner", "contributor", "reader")
+    )
     wine = f"wine-{uuid.uuid4().hex[:6]}"
     for version in ("one", "two", "broken"):
         owner.ok("register", str(light(deployable / version, home)), "--name", wine)
-    return Scene(emulator, owner, contributor, wine)
+    return Scene(emulator, owner, contributor, reader, wine)
 
 
 def light(model: Path, place: Path) -> Path:
@@ -315,7 +318,9 @@ def test_what_never_answers(scene: Scene, served: str, name: str, deployable: Pa
 
 def test_an_endpoint_without_a_key_says_so(scene: Scene, served: str, name: str, tmp_path: Path) -> None:
     amlflow = scene.owner
-    made = amlflow.ok("deploy", f"{scene.wine}:1", "-t", "aci", "--name", name, "--insecure", "-o", "json")
+    base = ("deploy", f"{scene.wine}:1", "-t", "aci", "--name", name)
+    made = amlflow.ok(*base, "--insecure", "--dns-label", f"{name}-open", "-o", "json")
+    assert made.json["url"].startswith(f"https://{name}-open.local.")
     assert "anybody who has the address" in made.err
     host = made.json["url"].removeprefix("https://")
     answer = requests.post(
@@ -328,8 +333,9 @@ def test_an_endpoint_without_a_key_says_so(scene: Scene, served: str, name: str,
     assert answer.json() == {"predictions": [1.0]}
     assert amlflow.ok("endpoint", "invoke", name, str(sample(tmp_path))).json == {"predictions": [1.0]}
     assert amlflow("endpoint", "keys", name).code == 1
-    # With a key again, and other cores: Azure changes neither a size, so the group is made anew.
-    amlflow.ok("deploy", f"{scene.wine}:1", "-t", "aci", "--name", name, "--cpu", "0.5", "--memory", "1.5")
+    # With a key again, and other cores: Azure changes no size, so the group is made anew, where it was.
+    again = amlflow.ok(*base, "--cpu", "0.5", "--memory", "1.5", "-o", "json")
+    assert again.json["url"] == made.json["url"]
     group = scene.arm("GET", f"{GROUPS}/{name}", "2023-05-01").json()
     assert group["properties"]["containers"][0]["properties"]["resources"]["requests"] == {
         "cpu": 0.5,
@@ -370,6 +376,9 @@ def test_what_would_fail_later_is_refused_at_once(scene: Scene, served: str, nam
     here = amlflow(*base, name, "-w", "local")
     assert here.code in (1, 3)
     assert scene.asked('"method": "PUT", "target": "/subscriptions/') - puts <= 3
+    reader, roles = scene.reader(*base, name), len(scene.roles())
+    assert (reader.code, "Ask for the role «Contributor» on the registry" in reader.err) == (4, True)
+    assert scene.parts(name) == {"group": 404, "identity": 404, "token": 404, "scope": 404, "roles": roles}
     assert amlflow("endpoint", "show", name).code == 3
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
 import uuid
+from dataclasses import replace
 
 import requests
 from azure.identity import (
@@ -15,6 +17,8 @@ from azure.identity import (
     ManagedIdentityCredential,
 )
 from emulated import Running
+
+from amlflow.emulator import settings
 
 SCOPE = "https://management.azure.com/.default"
 
@@ -129,6 +133,57 @@ def test_a_wrong_place_is_told_from_a_missing_right(emulator: Running) -> None:
     assert (written.status_code, written.json()["error_code"]) == (403, "PERMISSION_DENIED")
 
 
+def test_an_owner_alone_assigns_roles(emulator: Running) -> None:
+    subscription, group, _ = emulator.scope
+    place = f"/subscriptions/{subscription}/resourceGroups/{group}/providers"
+    registry = f"{place}/Microsoft.ContainerRegistry/registries/emulatorregistry"
+    role = "Microsoft.Authorization/roleDefinitions/7f951dda-4ed3-4680-a7ca-43fe172d538d"
+    body = {
+        "properties": {
+            "roleDefinitionId": f"/subscriptions/{subscription}/providers/{role}",
+            "principalId": emulator.settings["principals"][0]["object_id"],
+        }
+    }
+    places = [f"{registry}/providers/Microsoft.Authorization/roleAssignments/{uuid.uuid4()}" for _ in range(2)]
+    tokens = {}
+    for name in ("reader", "contributor", "owner"):
+        env = json.loads(emulator.run("env", "--role", name, "-o", "json"))
+        asked = {"resource": "https://management.azure.com", "client_id": env["AZURE_CLIENT_ID"]}
+        header = {"X-IDENTITY-HEADER": env["IDENTITY_HEADER"]}
+        answer = requests.get(
+            env["IDENTITY_ENDPOINT"], params=asked, headers=header, verify=env["SSL_CERT_FILE"], timeout=60
+        )
+        tokens[name] = answer.json()["access_token"]
+
+    def put(place: str, who: str) -> requests.Response:
+        return emulator.request("PUT", place, body, token=tokens[who], api_version="2022-04-01")
+
+    for who in ("reader", "contributor"):
+        refused = put(places[0], who)
+        assert _code(refused) == (403, "AuthorizationFailed")
+        assert "Microsoft.Authorization/roleAssignments/write" in refused.json()["error"]["message"]
+    assert [put(places[0], "owner").status_code for _ in range(2)] == [201, 200]
+    assert _code(put(places[1], "owner")) == (409, "RoleAssignmentExists")
+    body["properties"]["principalId"] = emulator.settings["principals"][1]["object_id"]
+    assert _code(put(places[0], "owner")) == (400, "RoleAssignmentUpdateNotPermitted")
+    body["properties"]["principalId"] = str(uuid.uuid4())
+    assert _code(put(places[1], "owner")) == (400, "PrincipalNotFound")
+    gone = [
+        emulator.request("DELETE", places[0], token=tokens["owner"], api_version="2022-04-01").status_code
+        for _ in range(2)
+    ]
+    assert gone == [200, 204]
+
+
+def test_an_emulator_from_before_there_was_an_owner_gets_one() -> None:
+    known = settings.fresh()
+    old = replace(known, principals=known.principals[:2])
+    made = settings.complete(old, 1, 2)
+    assert (made.port, made.storage_port, made.principals[:2]) == (1, 2, old.principals)
+    assert [item.role for item in made.principals] == ["contributor", "reader", "owner"]
+    assert settings.complete(made, 1, 2) == made
+
+
 def test_paths_ignore_case(emulator: Running) -> None:
     path = emulator.workspace_path
     for written in (path.replace("resourceGroups", "resourcegroups"), path.upper()):
@@ -138,7 +193,7 @@ def test_paths_ignore_case(emulator: Running) -> None:
 def test_secrets_are_for_the_owner_s_eyes(emulator: Running) -> None:
     folder = emulator.home / "emulator"
     assert folder.stat().st_mode & 0o077 == 0
-    for name in ("settings.json", "token-key.pem", "server-key.pem", "resources.db"):
+    for name in ("settings.json", "token-key.pem", "front-key.pem", "resources.db"):
         assert (folder / name).stat().st_mode & 0o077 == 0
     listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
     secrets = [emulator.settings["storage_key"], *(item["secret"] for item in emulator.settings["principals"])]

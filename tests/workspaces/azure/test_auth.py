@@ -90,6 +90,9 @@ def test_an_unknown_cloud_offers_the_nearest(azure: Any) -> None:
         clouds.current({**os.environ, "AZUREML_CURRENT_CLOUD": "AzureUSGoverment"})
     plain = clouds.current({"AZURE_CLOUD": "AzureChinaCloud"})
     assert plain.arm_scope == "https://management.chinacloudapi.cn/.default"
+    assert plain.container_suffix == "azurecontainer.console.azure.cn"
+    assert clouds.current({"AZURE_CLOUD": "AzureCloud"}).container_suffix == "azurecontainer.io"
+    assert clouds.current().container_suffix == f"localhost:{azure.settings['port']}"
 
 
 def test_a_clock_that_is_off_is_told() -> None:
