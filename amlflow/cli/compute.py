@@ -18,6 +18,9 @@ ComputeArgument = Annotated[str, typer.Argument(metavar="COMPUTE", help="Its nam
 
 
 def _nodes(record: Record) -> str:
+    if record["kind"] == "kubernetes":
+        # How many a cluster has, the workspace does not know.
+        return ""
     return f"{record['nodes']} of {record['min_nodes']}-{record['max_nodes']}"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from amlflow.errors import NotSupported, UsageError
 from amlflow.targets import scoring
-from amlflow.targets.base import DeployOptions, ModelToDeploy, PlanStep
+from amlflow.targets.base import DeployOptions, ModelToDeploy, PlanAction, PlanStep
 from amlflow.targets.situation import Situation
 from amlflow.workspaces.azure.endpoints import EndpointSpec, OnlineEndpoint, named
 
@@ -84,6 +84,9 @@ def traffic_steps(now: Situation, options: DeployOptions) -> list[PlanStep]:
     wanted, online, found = now.wanted, options.online, []
     if wanted.autoscale is not None and wanted.compute == "Managed":
         found.append(PlanStep("keep" if now.there else "create", "autoscale rule", str(wanted.autoscale)))
+    if wanted.collect:
+        action: PlanAction = "keep" if now.there else "create"
+        found.append(PlanStep(action, "data collection", f"of {wanted.collect * 100:g} % of the requests"))
     if online.mirror and now.live and now.live != wanted.name:
         found.append(PlanStep("change", "mirror", f"{wanted.name} {online.mirror} % for {online.canary_wait_s:g} s"))
     share = now.endpoint.traffic.get(wanted.name, 0) if now.endpoint else 0

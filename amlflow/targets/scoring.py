@@ -55,13 +55,13 @@ def why_own(model: ModelToDeploy) -> str:
     models of MLflow 3 were seen to crash in it (azureml-examples#4051)."""
     version = str(model.mlmodel.get("mlflow_version") or "")
     if version.split(".")[0].isdigit() and int(version.split(".")[0]) >= 3:
-        return f"it was logged by MLflow {version}"
+        return f"the model was logged by MLflow {version}"
     for name in ("conda.yaml", "requirements.txt"):
         file = model.folder / name
         if file.is_file():
             text = file.read_text(encoding="utf-8", errors="replace").replace("_", "-").lower()
-            return "" if MONITORING in text else f"its {name} lacks {MONITORING}"
-    return "it names no requirements"
+            return "" if MONITORING in text else f"the model's {name} lacks {MONITORING}"
+    return "the model names no requirements"
 
 
 def find(service: Service, model: ModelToDeploy, collect: bool) -> OwnScoring:
