@@ -60,8 +60,8 @@ class JobResources:
         return sorted(found, key=lambda job: job.created)
 
     def preempt(self, name: str) -> bool:
-        """Take the nodes of the running job of that name; False where none runs."""
-        return any(self._scheduler.preempt(job) for job in self.all() if job.name == name)
+        """Take the nodes of the running job of that name, or of its step; False where none runs."""
+        return any(self._scheduler.preempt(job) for job in self.all() if name in (job.name, job.body.get("parent")))
 
     def _list(self, request: Request) -> Answer:
         found = self._arm.store.children(f"{self._arm.workspace(request).id}/jobs")

@@ -172,8 +172,8 @@ class BatchRuns:
         """The environment version with what the model asks for, and MLflow."""
         conda = _conda(folder)
         digest = hashlib.sha256(conda.encode()).hexdigest()[:32]
-        content = {"condaFile": conda, "image": "mcr.microsoft.com/azureml/mlflow-batch", "isAnonymous": True}
         if self._arm.store.get(f"{workspace.id}/environments/{STEP}/versions/{digest}") is None:
+            content = {"condaFile": conda, "isAnonymous": True}
             self._kept(f"{workspace.id}/environments/{STEP}", digest, content, by)
         return f"{workspace.id}/environments/{STEP}/versions/{digest}"
 

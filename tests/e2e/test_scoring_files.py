@@ -136,7 +136,7 @@ def test_what_fails_is_taken_back(
     failed = amlflow("endpoint", "invoke", endpoint, str(rows))
     assert failed.code == 1
     assert "The end of its log:" in failed.err
-    assert "exceeds the error threshold 0" in failed.err.partition("The end of its log:")[2]
+    assert "could not convert string to float: 'young'" in failed.err.partition("The end of its log:")[2]
     detached = amlflow.ok("endpoint", "invoke", endpoint, str(rows / "a.csv"), "--detach", "-q").out.strip()
     assert detached.startswith("batchjob-")
     amlflow.ok("job", "logs", detached, "-f")
