@@ -360,6 +360,26 @@ def test_runs_of_several_workspaces_stand_side_by_side(amlflow: Any, make: Maker
     assert amlflow.ok(*both, "-e", "wine", "--top", "1", "--sort", "rmse", "--query", "runs[].name").out == "second\n"
 
 
+def test_a_local_run_beside_one_of_a_server(amlflow: Any, make: Maker, mlflow_server: str) -> None:
+    from amlflow.workspaces.server.workspace import ServerWorkspace
+
+    server = ServerWorkspace(mlflow_server)
+    remote = server.create_run(server.ensure_experiment("side-by-side").id, "remote", {}, {"lr": "1"}).id
+    server.log_batch(remote, [Metric("rmse", value, step, NOW) for step, value in enumerate((0.5, 0.3))])
+    server.finish_run(remote, "FINISHED")
+    make("near", "a", "side-by-side", {"lr": "2"}, rmse=[0.9, 0.4])
+    gate = ("--baseline", f"{mlflow_server}::remote", "--fail-if", "rmse > baseline", "--history", "rmse")
+    result = compare(amlflow, "near", *gate, "-o", "json")
+    assert result.code == 6, result.err
+    assert [run["run_id"].rpartition("::")[0] for run in result.json["runs"]] == [mlflow_server, "local:./a"]
+    assert [run["histories"]["rmse"]["values"] for run in result.json["runs"]] == [[0.5, 0.3], [0.9, 0.4]]
+    both = amlflow.ok(
+        "-w", "local:./a", "-w", mlflow_server, "compare", "-e", "side-by-side", "--sort", "rmse", "--plot", "rmse"
+    ).out
+    assert both.index("remote") < both.index("near")
+    assert "::remote: last 0.3, 2 values" in both
+
+
 def test_the_same_run_in_two_workspaces_is_two_runs(amlflow: Any, make: Maker) -> None:
     run_id = make("copied", "a", loss=[3.0, 2.0, 1.0])
     shutil.copytree(amlflow.cwd / "a", amlflow.cwd / "b")
