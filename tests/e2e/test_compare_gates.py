@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from azure_workspaces import send_all
 
 from amlflow.workspaces.base import Metric
 from amlflow.workspaces.local.workspace import LocalWorkspace
@@ -177,6 +178,18 @@ def test_markdown_reaches_the_summary_of_the_ci_service(amlflow: Any, make: Make
     (file,) = re.findall(r"^##vso\[task\.uploadsummary\](.+)$", azure.err, re.MULTILINE)
     assert Path(file).parent == tmp_path
     assert Path(file).read_text() == plain.out
+
+
+def test_a_summary_that_cannot_be_written_hides_no_gate(amlflow: Any, make: Maker, tmp_path: Path) -> None:
+    make("bad", rmse=0.6)
+    nowhere = str(tmp_path / "no" / "summary.md")
+    for env in (
+        {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": nowhere},
+        {"TF_BUILD": "True", "AGENT_TEMPDIRECTORY": nowhere},
+    ):
+        result = compare(amlflow, "bad", "--fail-if", "rmse > 0.5", "--markdown", **env)
+        assert result.code == 6
+        assert "could not be written" in result.err
 
 
 def test_a_summary_is_cut_before_github_refuses_it(amlflow: Any, make: Maker, tmp_path: Path) -> None:
@@ -378,6 +391,26 @@ def test_a_local_run_beside_one_of_a_server(amlflow: Any, make: Maker, mlflow_se
     ).out
     assert both.index("remote") < both.index("near")
     assert "::remote: last 0.3, 2 values" in both
+
+
+def test_a_local_run_beside_one_of_azure(amlflow: Any, azure: Any, make: Maker) -> None:
+    where = "/".join(azure.scope)
+    amlflow.ok(
+        *("-w", where, "track", "-e", "beside", "--run-name", "cloud", "--"),
+        *(amlflow.command[0], "log", "metric", "rmse=0.3"),
+    )
+    send_all(amlflow)
+    make("near", "a", "beside", rmse=0.4)
+    document = amlflow.ok(
+        "-w", "local:./a", "-w", where, "compare", "-e", "beside", "--sort", "rmse", "-o", "json"
+    ).json
+    assert [(run["name"], run["metrics"]) for run in document["runs"]] == [
+        ("cloud", {"rmse": 0.3}),
+        ("near", {"rmse": 0.4}),
+    ]
+    gate = compare(amlflow, "near", "--baseline", f"{where}::best:-rmse", "--fail-if", "rmse > baseline * 1.1")
+    assert gate.code == 6
+    assert "(rmse = 0.4, baseline.rmse = 0.3)" in gate.err
 
 
 def test_the_same_run_in_two_workspaces_is_two_runs(amlflow: Any, make: Maker) -> None:
