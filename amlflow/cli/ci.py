@@ -32,20 +32,32 @@ def mask(secret: str) -> None:
 
 
 def summarize(markdown: str) -> None:
-    """Show the text on the page of the run or build: GitHub's step summary, Azure Pipelines' extensions tab."""
-    if _github() and (file := os.environ.get("GITHUB_STEP_SUMMARY")):
-        with Path(file).open("a", encoding="utf-8") as summary:
-            summary.write(_cut(markdown, _MOST_BYTES - Path(file).stat().st_size) + "\n")
-    elif _azure():
-        import tempfile
+    """Show the text on the page of the run or build: GitHub's step summary, Azure Pipelines' extensions tab. Where that cannot be
+    written, stderr says so: what the text is about matters more."""
+    try:
+        if _github() and (file := os.environ.get("GITHUB_STEP_SUMMARY")):
+            _append(Path(file), markdown)
+        elif _azure():
+            sys.stderr.write(f"##vso[task.uploadsummary]{_kept(markdown)}\n")
+    except OSError as error:
+        sys.stderr.write(f"The summary of this run could not be written: {error}.\n")
 
-        # The agent reads the file after the line, so it stays; the agent empties its folder at the next job.
-        folder = os.environ.get("AGENT_TEMPDIRECTORY") or tempfile.gettempdir()
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=folder, prefix="amlflow-", suffix=".md", delete=False
-        ) as kept:
-            kept.write(markdown)
-        sys.stderr.write(f"##vso[task.uploadsummary]{kept.name}\n")
+
+def _append(file: Path, markdown: str) -> None:
+    with file.open("a", encoding="utf-8") as summary:
+        summary.write(_cut(markdown, _MOST_BYTES - file.stat().st_size) + "\n")
+
+
+def _kept(markdown: str) -> str:
+    """A file that the agent finds after the line that names it; it empties its folder itself."""
+    import tempfile
+
+    folder = os.environ.get("AGENT_TEMPDIRECTORY") or tempfile.gettempdir()
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=folder, prefix="amlflow-", suffix=".md", delete=False
+    ) as kept:
+        kept.write(markdown)
+    return kept.name
 
 
 def _cut(markdown: str, most_bytes: int) -> str:

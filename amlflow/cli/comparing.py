@@ -102,7 +102,7 @@ def show(state: State, origin: Sources, result: Comparison, view: View, request:
         sys.stdout.write("".join("\t".join(row) + "\n" for row in [cells.headings, *cells.rows]))
     for note in _notes(result, cells) if not view.markdown and not state.out.wants_document() else ():
         state.note(note)
-    if result.findings:
+    if result.findings and all(found.outcome == "passed" for found in result.findings):
         state.note(f"{gates.summary(result.findings)}.")
 
 

@@ -88,7 +88,7 @@ def chart(title: str, shown: Sequence[Line], x_name: str, width: int, coloured: 
     figure.set_x_limits(*_limits([x for x, _ in points], 2 * figure.width))
     figure.set_y_limits(*_limits([y for _, y in points], 4 * figure.height))
     for index, line in enumerate(shown):
-        _draw(figure, line, _COLOURS[index], _LETTERS[index], figure.width * 2)
+        _draw(figure, line, index, len(shown))
     drawn = str(figure.show()).replace("\r\n", "\n")
     return "\n".join([title, *(row.rstrip() for row in drawn.split("\n")), *legend])
 
@@ -109,18 +109,19 @@ def reduced(points: Sequence[Point], columns: int) -> list[Point]:
     return kept
 
 
-def _draw(figure: Any, line: Line, colour: str, letter: str, columns: int) -> None:
-    finite: list[Point] = []
+def _draw(figure: Any, line: Line, index: int, of: int) -> None:
+    colour, finite = _COLOURS[index], list[Point]()
     for part in _unbroken(line.points):
-        few = reduced(part, columns)
+        few = reduced(part, 2 * figure.width)
         # plotille draws from point to point: a lone one is drawn to itself.
         few = few if len(few) > 1 else few * 2
         figure.plot([x for x, _ in few], [y for _, y in few], lc=colour)
         finite += part
     if finite:
-        spread = {round(at * (len(finite) - 1) / (_LETTERS_IN_LINE - 1)) for at in range(_LETTERS_IN_LINE)}
+        # Each line has its letters elsewhere, so that those of equal lines are not all on one place.
+        spread = {int(len(finite) * (at + (index + 0.5) / of) / _LETTERS_IN_LINE) for at in range(_LETTERS_IN_LINE)}
         marked = [finite[at] for at in sorted(spread)]
-        figure.text([x for x, _ in marked], [y for _, y in marked], [letter] * len(marked), lc=colour)
+        figure.text([x for x, _ in marked], [y for _, y in marked], [_LETTERS[index]] * len(marked), lc=colour)
 
 
 def _unbroken(points: Iterable[Point]) -> list[list[Point]]:

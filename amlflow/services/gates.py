@@ -86,7 +86,7 @@ def _value(name: Name, of: Subject) -> Value | None:
 def _missing(name: Name, of: Subject) -> str:
     known = [*(of.metrics if name.kind != "params" else ()), *(of.params if name.kind != "metrics" else ())]
     what = {"metrics": "metric", "params": "param", "": "metric or param"}[name.kind]
-    near = nearest(name.key, known)
+    near = nearest(name.key, [Name(key).shown() for key in known])
     return f"{'the baseline' if name.baseline else 'it'} has no {what} {name.key!r}" + (
         f" (is {near} meant?)" if near else ""
     )

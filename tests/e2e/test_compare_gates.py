@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from azure_workspaces import send_all
 
 from amlflow.workspaces.base import Metric
 from amlflow.workspaces.local.workspace import LocalWorkspace
@@ -177,6 +178,18 @@ def test_markdown_reaches_the_summary_of_the_ci_service(amlflow: Any, make: Make
     (file,) = re.findall(r"^##vso\[task\.uploadsummary\](.+)$", azure.err, re.MULTILINE)
     assert Path(file).parent == tmp_path
     assert Path(file).read_text() == plain.out
+
+
+def test_a_summary_that_cannot_be_written_hides_no_gate(amlflow: Any, make: Maker, tmp_path: Path) -> None:
+    make("bad", rmse=0.6)
+    nowhere = str(tmp_path / "no" / "summary.md")
+    for env in (
+        {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": nowhere},
+        {"TF_BUILD": "True", "AGENT_TEMPDIRECTORY": nowhere},
+    ):
+        result = compare(amlflow, "bad", "--fail-if", "rmse > 0.5", "--markdown", **env)
+        assert result.code == 6
+        assert "could not be written" in result.err
 
 
 def test_a_summary_is_cut_before_github_refuses_it(amlflow: Any, make: Maker, tmp_path: Path) -> None:
@@ -358,6 +371,46 @@ def test_runs_of_several_workspaces_stand_side_by_side(amlflow: Any, make: Maker
     assert gate.code == 6
     assert f"run 'first' (local:./a::{first})" in gate.err
     assert amlflow.ok(*both, "-e", "wine", "--top", "1", "--sort", "rmse", "--query", "runs[].name").out == "second\n"
+
+
+def test_a_local_run_beside_one_of_a_server(amlflow: Any, make: Maker, mlflow_server: str) -> None:
+    from amlflow.workspaces.server.workspace import ServerWorkspace
+
+    server = ServerWorkspace(mlflow_server)
+    remote = server.create_run(server.ensure_experiment("side-by-side").id, "remote", {}, {"lr": "1"}).id
+    server.log_batch(remote, [Metric("rmse", value, step, NOW) for step, value in enumerate((0.5, 0.3))])
+    server.finish_run(remote, "FINISHED")
+    make("near", "a", "side-by-side", {"lr": "2"}, rmse=[0.9, 0.4])
+    gate = ("--baseline", f"{mlflow_server}::remote", "--fail-if", "rmse > baseline", "--history", "rmse")
+    result = compare(amlflow, "near", *gate, "-o", "json")
+    assert result.code == 6, result.err
+    assert [run["run_id"].rpartition("::")[0] for run in result.json["runs"]] == [mlflow_server, "local:./a"]
+    assert [run["histories"]["rmse"]["values"] for run in result.json["runs"]] == [[0.5, 0.3], [0.9, 0.4]]
+    both = amlflow.ok(
+        "-w", "local:./a", "-w", mlflow_server, "compare", "-e", "side-by-side", "--sort", "rmse", "--plot", "rmse"
+    ).out
+    assert both.index("remote") < both.index("near")
+    assert "::remote: last 0.3, 2 values" in both
+
+
+def test_a_local_run_beside_one_of_azure(amlflow: Any, azure: Any, make: Maker) -> None:
+    where = "/".join(azure.scope)
+    amlflow.ok(
+        *("-w", where, "track", "-e", "beside", "--run-name", "cloud", "--"),
+        *(amlflow.command[0], "log", "metric", "rmse=0.3"),
+    )
+    send_all(amlflow)
+    make("near", "a", "beside", rmse=0.4)
+    document = amlflow.ok(
+        "-w", "local:./a", "-w", where, "compare", "-e", "beside", "--sort", "rmse", "-o", "json"
+    ).json
+    assert [(run["name"], run["metrics"]) for run in document["runs"]] == [
+        ("cloud", {"rmse": 0.3}),
+        ("near", {"rmse": 0.4}),
+    ]
+    gate = compare(amlflow, "near", "--baseline", f"{where}::best:-rmse", "--fail-if", "rmse > baseline * 1.1")
+    assert gate.code == 6
+    assert "(rmse = 0.4, baseline.rmse = 0.3)" in gate.err
 
 
 def test_the_same_run_in_two_workspaces_is_two_runs(amlflow: Any, make: Maker) -> None:

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import io
 import math
+import random
 
-from amlflow.cli.output import duration, number, size, to_json
+from rich.console import Console
+
+from amlflow.cli.output import Column, aligned, duration, number, size, table, to_json
 from amlflow.reports.grid import Grid, markdown
 from amlflow.reports.sparkline import sparkline
 
@@ -26,6 +30,20 @@ def test_a_spike_in_a_long_history_is_never_smoothed_away() -> None:
 def test_a_cell_never_breaks_out_of_a_markdown_table() -> None:
     shown = markdown(Grid(["", "a|b"], [["x\ny", "<script>"]], frozenset({1})))
     assert shown == "|   | a\\|b |\n| --- | ---: |\n| x y | &lt;script> |\n"
+
+
+def test_a_long_table_is_the_same_without_rich() -> None:
+    chance = random.Random(3)
+    names = ["plain", "größer", "測定", "e\u0301", "★", "", "a b"]
+    rows = [
+        [f"{chance.choice(names)} {at}", f"{chance.random():.6g} {chance.choice(names)}".strip()] for at in range(300)
+    ]
+    columns = [Column("NAME", ""), Column("rmse ↓", "", right=True)]
+    drawn = io.StringIO()
+    Console(file=drawn, width=10_000).print(table(rows, columns))
+    assert aligned(rows, columns, 10_000) == [line.rstrip() for line in drawn.getvalue().splitlines()]
+    assert aligned(rows, columns, 20) is None
+    assert aligned([["a\x1b[2Jb\n", "c"]], columns, 100) == ["NAME     rmse ↓", "a [2Jb        c"]
 
 
 def test_numbers_times_and_sizes_read_well() -> None:
