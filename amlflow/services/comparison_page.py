@@ -23,7 +23,7 @@ _COMMIT_TAG = "mlflow.source.git.commit"
 # The page shows files side by side, which is of use for few runs; each costs requests.
 RUNS_WITH_FILES = 12
 _FILE_BYTES = 3_500_000
-_CHANGE_CHARACTERS = 200_000
+_CHANGE_CHARACTERS = 100_000
 # As many series are read at once as make requests worth while and fit in memory at 10,000 points each.
 _SERIES_AT_ONCE = 64
 
@@ -110,10 +110,12 @@ def _files(
         report(f"Reading artifacts of {run.name}")
         try:
             found[index] = run_files.collect(*place(run.id), allowance)
-        except AmlflowError as error:
-            notes.append(f"The artifacts of {run.name} ({run.id}) could not be read: {error.message}")
+        except (AmlflowError, OSError) as error:
+            notes.append(f"The artifacts of {run.name} ({run.id}) could not be read: {error}")
     if allowance.refused:
-        notes.append(f"{allowance.refused} files were left out, being too large for the page.")
+        notes.append(f"Artifacts left out, being too large for the page: {allowance.refused}.")
+    if allowance.unseen:
+        notes.append(f"Runs with more folders or files of artifacts than were looked at: {allowance.unseen}.")
     return found
 
 

@@ -31,6 +31,7 @@ _MAGIC = {
 # One file of a run, and the entries of its folders that are looked at.
 _LARGEST_FILE = 1_000_000
 _MOST_ENTRIES = 500
+_MOST_FOLDERS = 60
 _DEEPEST = 4
 _MOST_CLASSES = 100
 _PIN = re.compile(r"^\s*([A-Za-z0-9][\w.-]*)(\[[^\]]*\])?\s*(?:===?\s*([^\s;#,]+))?")
@@ -38,10 +39,12 @@ _PIN = re.compile(r"^\s*([A-Za-z0-9][\w.-]*)(\[[^\]]*\])?\s*(?:===?\s*([^\s;#,]+
 
 @dataclass(slots=True)
 class Allowance:
-    """How many bytes the files of a page may still take; `refused` counts what found no room."""
+    """How many bytes the files of a page may still take; `refused` counts files that found no room, `unseen` runs with more
+    files than are looked at."""
 
     left: int
     refused: int = 0
+    unseen: int = 0
 
     def takes(self, size: int) -> bool:
         if size > self.left:
@@ -85,7 +88,7 @@ def collect(workspace: Workspace, run_id: str, allowance: Allowance) -> RunFiles
     with tempfile.TemporaryDirectory(prefix="amlflow-page-") as folder:
         reader = _Reader(workspace, run_id, Path(folder), allowance)
         uncommitted = ""
-        for item in _walk(workspace, run_id):
+        for item in _walk(workspace, run_id, allowance):
             if item.path == _DIFF:
                 uncommitted = (reader.read(item) or b"").decode("utf-8", "replace")
             elif item.path.lower().endswith(_IMAGES):
@@ -117,24 +120,30 @@ def matrix(path: str, content: bytes) -> Matrix | None:
         return None
 
 
-def _walk(workspace: Workspace, run_id: str) -> Iterator[Artifact]:
+def _walk(workspace: Workspace, run_id: str, allowance: Allowance) -> Iterator[Artifact]:
     """The files of a run, nearest folders first, but not those inside of models."""
-    folders, seen = [""], 0
+    folders, seen, listed = [""], 0, 0
     for _ in range(_DEEPEST):
         following: list[str] = []
         for folder in folders:
+            listed += 1
+            if listed > _MOST_FOLDERS:
+                allowance.unseen += 1
+                return
             items = workspace.list_artifacts(run_id, folder)
             if any(item.path.rpartition("/")[2] == "MLmodel" for item in items):
                 continue
             for item in items:
                 seen += 1
                 if seen > _MOST_ENTRIES:
+                    allowance.unseen += 1
                     return
                 if item.is_dir:
                     following.append(item.path)
                 else:
                     yield item
         folders = following
+    allowance.unseen += bool(folders)
 
 
 def _may_be_matrix(item: Artifact) -> bool:

@@ -352,10 +352,17 @@ def test_runs_without_what_a_page_is_made_of_still_make_one(
 ) -> None:
     page = amlflow.cwd / "page.html"
     here = ("-w", f"local:{local.root}", "compare", "-e", "e", "--html", str(page))
-    a_run(local, "bare", [], {})
+    bare = a_run(local, "bare", [], {})
+    (local.root / "big.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(1_000_000))
+    local.log_artifact(bare.id, local.root / "big.png")
+    local.log_artifact(bare.id, local.root / "big.png", "a/b/c/d/e")
     amlflow.ok(*here)
     browser.open(page)
     assert names(browser) == ["bare"]
+    assert browser.texts("#notes li") == [
+        "Artifacts left out, being too large for the page: 1.",
+        "Runs with more folders or files of artifacts than were looked at: 1.",
+    ]
     assert "no parameters" in browser.texts("#param-note")[0]
     values = [0.5, math.nan, math.inf, 0.25]
     a_run(local, "odd", [Metric("loss", value, 0, step) for step, value in enumerate(values)], {"a": "1"})
