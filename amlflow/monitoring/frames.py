@@ -18,7 +18,9 @@ from amlflow.monitoring import records
 Arrow = Any
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json")
-_BLOCK_BYTES = 16 * 2**20
+# Small enough for a processor's cache; what is written is gathered to larger pieces, which are faster to read.
+_BLOCK_BYTES = 4 * 2**20
+_PIECE_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,32 +164,49 @@ class _Spill:
         self._stem = stem
         self._paths: list[Path] = []
         self._writer: Any = None
+        self._waiting: list[Arrow] = []
 
     def __enter__(self) -> _Spill:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        self._close()
 
     @property
     def parts(self) -> list[Part]:
         return [_part(path) for path in self._paths]
 
     def write(self, table: Arrow) -> None:
-        import pyarrow.parquet as pq
-
         table = _flat(table)
         if self._writer is None or not self._writer.schema.equals(table.schema):
-            if self._writer is not None:
-                self._writer.close()
-            self._stem.parent.mkdir(parents=True, exist_ok=True)
-            self._paths.append(self._stem.with_name(f"{self._stem.name}.{len(self._paths)}.parquet"))
-            # Read back once and soon: neither compressed nor encoded.
-            self._writer = pq.ParquetWriter(
-                self._paths[-1], table.schema, compression="none", use_dictionary=False, write_statistics=False
-            )
-        self._writer.write_table(table)
+            self._open(table.schema)
+        self._waiting.append(table)
+        if sum(waiting.nbytes for waiting in self._waiting) >= _PIECE_BYTES:
+            self._flush()
+
+    def _open(self, schema: Arrow) -> None:
+        import pyarrow.parquet as pq
+
+        self._close()
+        self._stem.parent.mkdir(parents=True, exist_ok=True)
+        self._paths.append(self._stem.with_name(f"{self._stem.name}.{len(self._paths)}.parquet"))
+        # Read back once and soon: neither compressed nor encoded.
+        self._writer = pq.ParquetWriter(
+            self._paths[-1], schema, compression="none", use_dictionary=False, write_statistics=False
+        )
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        if self._waiting:
+            self._writer.write_table(pa.concat_tables(self._waiting))
+        self._waiting = []
+
+    def _close(self) -> None:
+        if self._writer is not None:
+            self._flush()
+            self._writer.close()
+            self._writer = None
 
     def discard(self) -> None:
         for path in self._paths:
