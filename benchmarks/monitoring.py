@@ -71,9 +71,8 @@ def main() -> None:
             command = [AMLFLOW, "-w", f"local:{folder}/ws", "monitor", "drift", "--no-log", "-o", "json"]
             took, cpu, most = measured([*command, "--data", f"data.{kind}", "--baseline", f"baseline.{kind}"], folder)
             mark = "" if took <= MOST_S and most <= MOST_BYTES else "  NOT REACHED"
-            print(
-                f"{kind:10}{took:8.1f} s (<= {MOST_S:.0f}){cpu:8.1f} s of processors{most / 1e9:8.2f} GB (<= {MOST_BYTES / 1e9:.0f}){mark}"
-            )
+            print(f"{kind:10}{took:8.1f} s (<= {MOST_S:.0f}), of processors {cpu:.1f} s", end="")
+            print(f"{most / 1e9:8.2f} GB (<= {MOST_BYTES / 1e9:.0f}){mark}")
 
 
 if __name__ == "__main__":
