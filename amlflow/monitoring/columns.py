@@ -88,7 +88,7 @@ def kind_of(column: Arrow) -> Kind:
         return "categorical" if few else "numeric"
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return "numeric"
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+    if pa.types.is_string(kind):
         return _kind_of_text(column)
     return "categorical"
 
@@ -132,7 +132,7 @@ def _numbers(column: Arrow) -> tuple[Array, Array]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+    if pa.types.is_string(column.type):
         fits = pc.fill_null(pc.match_substring_regex(column, f"{_NUMBER}|{_NOT_FINITE}"), False)
         column = pc.utf8_trim_whitespace(pc.if_else(fits, column, pa.nulls(1, column.type)[0]))
     elif pa.types.is_boolean(column.type) or pa.types.is_temporal(column.type):

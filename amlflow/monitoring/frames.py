@@ -58,7 +58,7 @@ class Frame:
         for part in self.parts:
             if name in part.names:
                 with pq.ParquetFile(part.path, metadata=part.metadata) as file:
-                    found.append(file.read(columns=[name], use_threads=False).column(0))
+                    found.append(_decoded(file.read(columns=[name], use_threads=False).column(0)))
             else:
                 found.append(pa.chunked_array([pa.nulls(part.rows)]))
         wanted = _common_type([column.type for column in found])
@@ -69,13 +69,21 @@ class Frame:
 def read(files: Sequence[Path], scratch: Path, label: str) -> Frame:
     """The rows of all the files together. Raises `NotFound` for a file that is not there, `UsageError` for one of no known kind,
     `AmlflowError` for one that does not parse."""
-    scratch.mkdir(parents=True, exist_ok=True)
     parts: list[Part] = []
-    for index, file in enumerate(files):
-        if not file.is_file():
-            raise NotFound(f"There is no file {str(file)!r}.", "Check the path of the data.")
-        with _translated(file):
-            parts += _parts(file, scratch / str(index))
+    # Collectors write a file for each hour or request: all of them go to one.
+    with _Spill(scratch / "json") as spill:
+        for index, file in enumerate(files):
+            if not file.is_file():
+                raise NotFound(f"There is no file {str(file)!r}.", "Check the path of the data.")
+            with _translated(file):
+                if (suffix := _suffix(file)) in (".csv", ".tsv"):
+                    parts += _of_csv(file, suffix, scratch / str(index))
+                elif suffix == ".parquet":
+                    parts.append(_part(file))
+                else:
+                    for table in records.tables(file, whole=suffix == ".json"):
+                        spill.write(table)
+    parts += spill.parts
     names = dict.fromkeys(name for part in parts for name in part.metadata.schema.to_arrow_schema().names)
     return Frame(label, parts, list(names))
 
@@ -87,21 +95,14 @@ def of_table(table: Arrow, scratch: Path, label: str) -> Frame:
     return Frame(label, spill.parts, table.schema.names)
 
 
-def _parts(file: Path, scratch: Path) -> list[Part]:
+def _suffix(file: Path) -> str:
     suffixes = [suffix.lower() for suffix in file.suffixes]
     suffix = suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else (suffixes or [""])[-1]
-    if suffix == ".parquet":
-        return [_part(file)]
     if suffix not in SUFFIXES:
         raise UsageError(
             f"{str(file)!r} is no table that amlflow reads.", f"Give one of {', '.join(SUFFIXES)} (or .gz)."
         )
-    if suffix in (".csv", ".tsv"):
-        return _of_csv(file, suffix, scratch)
-    with _Spill(scratch) as spill:
-        for table in records.tables(file, whole=suffix == ".json"):
-            spill.write(table)
-    return spill.parts
+    return suffix
 
 
 def _of_csv(file: Path, suffix: str, scratch: Path) -> list[Part]:
@@ -246,11 +247,18 @@ def _common_type(types: Sequence[Arrow]) -> Arrow:
     return pa.string()
 
 
-def _as(column: Arrow, wanted: Arrow) -> Arrow:
+def _decoded(column: Arrow) -> Arrow:
+    """Values instead of codes, as which pandas writes its categories, and text of the usual size of offsets."""
     import pyarrow as pa
 
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
+    return column.cast(pa.string()) if pa.types.is_large_string(column.type) else column
+
+
+def _as(column: Arrow, wanted: Arrow) -> Arrow:
+    import pyarrow as pa
+
     if column.type.equals(wanted):
         return column
     try:
