@@ -88,7 +88,7 @@ def kind_of(column: Arrow) -> Kind:
         return "categorical" if few else "numeric"
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return "numeric"
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+    if pa.types.is_string(kind):
         return _kind_of_text(column)
     return "categorical"
 
@@ -97,14 +97,12 @@ def values(column: Arrow, kind: Kind) -> Values:
     """The column as that kind, whatever its type: text is parsed, and what does not parse counts as an error."""
     import numpy as np
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    if pa.types.is_floating(column.type):
-        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
-    nulls = column.is_null().to_numpy().astype(bool)
+    nulls = column.is_null(nan_is_null=pa.types.is_floating(column.type)).to_numpy().astype(bool)
     convert = {"numeric": _numbers, "time": _times, "text": _lengths}.get(kind)
     if convert is None:
         codes, labels = _codes(column, kind == "boolean")
+        codes = np.where(nulls, -1, codes) if nulls.any() else codes
         errors = (codes == -1) & ~nulls
         return Values(kind, nulls, errors, codes=codes, labels=labels)
     numbers, valid = convert(column)
@@ -134,9 +132,9 @@ def _numbers(column: Arrow) -> tuple[Array, Array]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+    if pa.types.is_string(column.type):
         fits = pc.fill_null(pc.match_substring_regex(column, f"{_NUMBER}|{_NOT_FINITE}"), False)
-        column = pc.utf8_trim_whitespace(pc.if_else(fits, column, pa.scalar(None, column.type)))
+        column = pc.utf8_trim_whitespace(pc.if_else(fits, column, pa.nulls(1, column.type)[0]))
     elif pa.types.is_boolean(column.type) or pa.types.is_temporal(column.type):
         return np.full(len(column), np.nan), np.zeros(len(column), bool)
     found = column.cast(pa.float64(), safe=False)

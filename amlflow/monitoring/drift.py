@@ -267,7 +267,7 @@ def _oddities(kind: Kind, base: Sample, sample: Sample) -> list[str]:
     notes = []
     if not base.size:
         notes.append("The baseline has no value, so that there is nothing to compare with.")
-    if not sample.size:
+    elif not sample.size:
         notes.append("The data have no value: all are null or of another kind.")
     elif sample.infinite:
         notes.append(f"{sample.infinite} infinite values count as out of bounds and are left out of the distributions.")

@@ -18,7 +18,9 @@ from amlflow.monitoring import records
 Arrow = Any
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json")
-_BLOCK_BYTES = 16 * 2**20
+# Small enough for a processor's cache; what is written is gathered to larger pieces, which are faster to read.
+_BLOCK_BYTES = 4 * 2**20
+_PIECE_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Frame:
         for part in self.parts:
             if name in part.names:
                 with pq.ParquetFile(part.path, metadata=part.metadata) as file:
-                    found.append(file.read(columns=[name], use_threads=False).column(0))
+                    found.append(_decoded(file.read(columns=[name], use_threads=False).column(0)))
             else:
                 found.append(pa.chunked_array([pa.nulls(part.rows)]))
         wanted = _common_type([column.type for column in found])
@@ -67,13 +69,21 @@ class Frame:
 def read(files: Sequence[Path], scratch: Path, label: str) -> Frame:
     """The rows of all the files together. Raises `NotFound` for a file that is not there, `UsageError` for one of no known kind,
     `AmlflowError` for one that does not parse."""
-    scratch.mkdir(parents=True, exist_ok=True)
     parts: list[Part] = []
-    for index, file in enumerate(files):
-        if not file.is_file():
-            raise NotFound(f"There is no file {str(file)!r}.", "Check the path of the data.")
-        with _translated(file):
-            parts += _parts(file, scratch / str(index))
+    # Collectors write a file for each hour or request: all of them go to one.
+    with _Spill(scratch / "json") as spill:
+        for index, file in enumerate(files):
+            if not file.is_file():
+                raise NotFound(f"There is no file {str(file)!r}.", "Check the path of the data.")
+            with _translated(file):
+                if (suffix := _suffix(file)) in (".csv", ".tsv"):
+                    parts += _of_csv(file, suffix, scratch / str(index))
+                elif suffix == ".parquet":
+                    parts.append(_part(file))
+                else:
+                    for table in records.tables(file, whole=suffix == ".json"):
+                        spill.write(table)
+    parts += spill.parts
     names = dict.fromkeys(name for part in parts for name in part.metadata.schema.to_arrow_schema().names)
     return Frame(label, parts, list(names))
 
@@ -85,21 +95,14 @@ def of_table(table: Arrow, scratch: Path, label: str) -> Frame:
     return Frame(label, spill.parts, table.schema.names)
 
 
-def _parts(file: Path, scratch: Path) -> list[Part]:
+def _suffix(file: Path) -> str:
     suffixes = [suffix.lower() for suffix in file.suffixes]
     suffix = suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else (suffixes or [""])[-1]
-    if suffix == ".parquet":
-        return [_part(file)]
     if suffix not in SUFFIXES:
         raise UsageError(
             f"{str(file)!r} is no table that amlflow reads.", f"Give one of {', '.join(SUFFIXES)} (or .gz)."
         )
-    if suffix in (".csv", ".tsv"):
-        return _of_csv(file, suffix, scratch)
-    with _Spill(scratch) as spill:
-        for table in records.tables(file, whole=suffix == ".json"):
-            spill.write(table)
-    return spill.parts
+    return suffix
 
 
 def _of_csv(file: Path, suffix: str, scratch: Path) -> list[Part]:
@@ -162,32 +165,49 @@ class _Spill:
         self._stem = stem
         self._paths: list[Path] = []
         self._writer: Any = None
+        self._waiting: list[Arrow] = []
 
     def __enter__(self) -> _Spill:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        self._close()
 
     @property
     def parts(self) -> list[Part]:
         return [_part(path) for path in self._paths]
 
     def write(self, table: Arrow) -> None:
-        import pyarrow.parquet as pq
-
         table = _flat(table)
         if self._writer is None or not self._writer.schema.equals(table.schema):
-            if self._writer is not None:
-                self._writer.close()
-            self._stem.parent.mkdir(parents=True, exist_ok=True)
-            self._paths.append(self._stem.with_name(f"{self._stem.name}.{len(self._paths)}.parquet"))
-            # Read back once and soon: neither compressed nor encoded.
-            self._writer = pq.ParquetWriter(
-                self._paths[-1], table.schema, compression="none", use_dictionary=False, write_statistics=False
-            )
-        self._writer.write_table(table)
+            self._open(table.schema)
+        self._waiting.append(table)
+        if sum(waiting.nbytes for waiting in self._waiting) >= _PIECE_BYTES:
+            self._flush()
+
+    def _open(self, schema: Arrow) -> None:
+        import pyarrow.parquet as pq
+
+        self._close()
+        self._stem.parent.mkdir(parents=True, exist_ok=True)
+        self._paths.append(self._stem.with_name(f"{self._stem.name}.{len(self._paths)}.parquet"))
+        # Read back once and soon: neither compressed nor encoded.
+        self._writer = pq.ParquetWriter(
+            self._paths[-1], schema, compression="none", use_dictionary=False, write_statistics=False
+        )
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        if self._waiting:
+            self._writer.write_table(pa.concat_tables(self._waiting))
+        self._waiting = []
+
+    def _close(self) -> None:
+        if self._writer is not None:
+            self._flush()
+            self._writer.close()
+            self._writer = None
 
     def discard(self) -> None:
         for path in self._paths:
@@ -227,11 +247,18 @@ def _common_type(types: Sequence[Arrow]) -> Arrow:
     return pa.string()
 
 
-def _as(column: Arrow, wanted: Arrow) -> Arrow:
+def _decoded(column: Arrow) -> Arrow:
+    """Values instead of codes, as which pandas writes its categories, and text of the usual size of offsets."""
     import pyarrow as pa
 
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
+    return column.cast(pa.string()) if pa.types.is_large_string(column.type) else column
+
+
+def _as(column: Arrow, wanted: Arrow) -> Arrow:
+    import pyarrow as pa
+
     if column.type.equals(wanted):
         return column
     try:

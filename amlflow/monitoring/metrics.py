@@ -33,6 +33,7 @@ Array = Any
 
 # Azure divides by no standard deviation below this one.
 LEAST_DEVIATION = 0.001
+_EPSILON = 1e-15
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +126,12 @@ def kolmogorov_smirnov(gaps: Gaps, baseline_size: int, sample_size: int) -> Test
 
     Azure ML refuses samples of 10,000 rows and more; these may have any size."""
     import numpy as np
-    from scipy.special import kolmogorov
 
     # Among equal values only the last has counted all of them.
     counted = gaps.gaps[gaps.widths > 0]
     statistic = float(np.abs(counted).max()) if len(counted) else 0.0
     root = math.sqrt(baseline_size * sample_size / (baseline_size + sample_size))
-    return TestResult(statistic, float(kolmogorov((root + 0.12 + 0.11 / root) * statistic)))
+    return TestResult(statistic, kolmogorov_tail((root + 0.12 + 0.11 / root) * statistic))
 
 
 def pearson_chi_squared(baseline: Array, counts: Array) -> TestResult:
@@ -141,7 +141,6 @@ def pearson_chi_squared(baseline: Array, counts: Array) -> TestResult:
     Azure ML takes the baseline's shares for the truth, so that any new category alone makes p zero; here the baseline is a sample
     too, and the two agree where it is much the larger."""
     import numpy as np
-    from scipy.special import chdtrc
 
     table = np.array([baseline, counts], dtype=float)
     table = table[:, table.sum(axis=0) > 0]
@@ -149,7 +148,48 @@ def pearson_chi_squared(baseline: Array, counts: Array) -> TestResult:
         return TestResult(0.0, 1.0)
     expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0) / table.sum()
     statistic = float(((table - expected) ** 2 / expected).sum())
-    return TestResult(statistic, float(chdtrc(table.shape[1] - 1, statistic)))
+    return TestResult(statistic, chi_squared_tail(table.shape[1] - 1, statistic))
+
+
+def kolmogorov_tail(x: float) -> float:
+    """P(K > x) of Kolmogorov's distribution: 2 sum (-1)^(k-1) exp(-2 k² x²), and for small x, where that hardly converges,
+    one less sqrt(2 pi) / x sum exp(-(2k-1)² pi² / 8x²) (both: Feller, Ann. Math. Statist. 19, 1948). SciPy's takes a second
+    to import."""
+    if x <= 0:
+        return 1.0
+    terms = range(1, 20)
+    if x < 1:
+        return 1 - math.sqrt(2 * math.pi) / x * sum(math.exp(-(((2 * k - 1) * math.pi / x) ** 2) / 8) for k in terms)
+    return min(1.0, 2 * sum((1 if k % 2 else -1) * math.exp(-2 * (k * x) ** 2) for k in terms))
+
+
+def chi_squared_tail(degrees: int, x: float) -> float:
+    """P(X > x) of the chi-squared distribution, which is the regularized upper incomplete gamma function Q(degrees / 2, x /
+    2): by the series of its complement (DLMF 8.11.4) below a + 1, by the continued fraction (DLMF 8.9.2, evaluated as Lentz
+    does) above."""
+    a, z = degrees / 2, x / 2
+    if z <= 0:
+        return 1.0
+    front = math.exp(a * math.log(z) - z - math.lgamma(a))
+    if z < a + 1:
+        term = total = 1 / a
+        n = a
+        while term > total * _EPSILON:
+            n += 1
+            term *= z / n
+            total += term
+        return max(0.0, 1 - front * total)
+    b = z + 1 - a
+    c, d = math.inf, 1 / b
+    fraction, step, i = d, 0.0, 0
+    while abs(step - 1) > _EPSILON:
+        i += 1
+        b += 2
+        d = 1 / (b - i * (i - a) * d)
+        c = b - i * (i - a) / c
+        step = c * d
+        fraction *= step
+    return front * fraction
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -132,7 +132,8 @@ def _way(readings: Sequence[tuple[str, Reading]], number: Callable[[float], str]
     if limit is not None:
         y = _y(limit.value, most)
         line = f"<line class='limit' x1='0' x2='{_WIDTH}' y1='{y:.1f}' y2='{y:.1f}'/>"
-    ends = _text(0, "start", readings[0][0][:16]) + _text(_WIDTH, "end", readings[-1][0][:16])
+    first, last = (readings[i][0].partition(" to ")[0] for i in (0, -1))
+    ends = _text(0, "start", first) + _text(_WIDTH, "end", last)
     return f"<p>{escape(readings[-1][1].metric)} over time</p>" + _svg(
         line + _polyline(points, "way") + dots + ends, "The metric over the windows"
     )

@@ -48,25 +48,35 @@ class Ended:
     out: str
     err: str
 
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
 
-@pytest.fixture(name="refuse")
-def _refuse(work: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
-    """The command in this process: what it refuses takes a moment, and a process each takes seconds."""
+
+@pytest.fixture(name="monitor")
+def _monitor(work: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """The command in this process, beside the tables of `wine`: a process each would take seconds."""
+    write_tables(work)
 
     def run(*arguments: str) -> Ended:
-        code = errors.run(typer.main.get_command(app), ["-w", f"local:{work}/ws", "monitor", *arguments])
+        code = errors.run(typer.main.get_command(app), ["-w", f"local:{work}/ws", "monitor", *arguments, "--no-log"])
         return Ended(code, *capsys.readouterr())
 
     return run
 
 
-@pytest.fixture(name="wine")
-def _wine(amlflow: Any, work: Path) -> Any:
-    """A workspace of its own, with baseline.csv, same.csv and moved.csv beside it."""
+def write_tables(work: Path) -> None:
+    """baseline.csv, and beside it same.csv and moved.csv."""
     inputs = ("alcohol", "colour")
     table(work / "baseline.csv", rows(600), *inputs)
     table(work / "same.csv", rows(400, seed=1), *inputs)
     table(work / "moved.csv", rows(400, shift=1.0, seed=2), *inputs)
+
+
+@pytest.fixture(name="wine")
+def _wine(amlflow: Any, work: Path) -> Any:
+    """The installed command, on a workspace of its own."""
+    write_tables(work)
 
     class Wine:
         def __call__(self, *arguments: str, **options: Any) -> Any:
@@ -130,10 +140,8 @@ def test_drift_is_told_shown_and_gated(wine: Any, work: Path) -> None:
     assert "| COLUMN | KIND |" in markdown.out
 
 
-def test_the_document_has_every_metric_with_azures_names(wine: Any) -> None:
-    found = wine.ok(
-        "monitor", "drift", "--data", "moved.csv", "--baseline", "baseline.csv", "--no-log", "-o", "json"
-    ).json
+def test_the_document_has_every_metric_with_azures_names(monitor: Callable[..., Ended]) -> None:
+    found = monitor("drift", "--data", "moved.csv", "--baseline", "baseline.csv", "-o", "json").json
     assert found["drifted_columns"] == ["alcohol", "colour"]
     by_name = {column["column"]: column for column in found["windows"][0]["columns"]}
     metrics = {item["metric"]: item for item in by_name["alcohol"]["metrics"]}
@@ -155,10 +163,10 @@ def test_the_document_has_every_metric_with_azures_names(wine: Any) -> None:
     assert "pearsonsChiSquaredTest" in {item["metric"] for item in by_name["colour"]["metrics"]}
 
 
-def test_the_page_stands_alone_and_escapes_what_the_data_say(wine: Any, work: Path) -> None:
+def test_the_page_stands_alone_and_escapes_what_the_data_say(monitor: Callable[..., Ended], work: Path) -> None:
     evil = [{"alcohol": 10, "colour": "<script>alert(1)</script>"}] * 20 + [{"alcohol": 11, "colour": "red"}] * 20
     table(work / "evil.csv", evil)
-    wine.ok("monitor", "drift", "--data", "evil.csv", "--baseline", "baseline.csv", "--no-log", "--html", "page.html")
+    monitor("drift", "--data", "evil.csv", "--baseline", "baseline.csv", "--html", "page.html")
     page = (work / "page.html").read_text()
     assert "<script" not in page
     assert "&lt;script&gt;" in page
@@ -251,47 +259,45 @@ def test_what_an_endpoint_has_collected_is_compared_by_the_day(wine: Any, work: 
     ],
 )
 def test_what_is_wrong_is_said_with_names(
-    refuse: Callable[..., Ended], work: Path, arguments: list[str], code: int, said: str
+    monitor: Callable[..., Ended], work: Path, arguments: list[str], code: int, said: str
 ) -> None:
-    table(work / "baseline.csv", rows(60), "alcohol", "colour")
-    table(work / "same.csv", rows(40), "alcohol", "colour")
     (work / "empty.csv").write_text("alcohol,colour\n")
     table(work / "renamed.csv", [{"Alcohol": row["alcohol"], "colour": row["colour"]} for row in rows(50)])
     table(work / "other.csv", [{"x": 1}, {"x": 2}])
     table(work / "kinds.csv", [{"alcohol": "strong", "colour": "red"}, {"alcohol": "weak", "colour": "red"}])
-    found = refuse("drift", *arguments, "--no-log")
+    found = monitor("drift", *arguments)
     assert found.code == code, found.err
     assert said in found.err
     assert found.out == ""
 
 
-def test_a_window_without_data_is_not_a_pass(wine: Any, work: Path) -> None:
+def test_a_window_without_data_is_not_a_pass(monitor: Callable[..., Ended], work: Path) -> None:
     collect(work / "ws" / "collected" / "tasting", days=1)
-    past = wine.drift(
-        "tasting", "--baseline", "baseline.csv", "--until", "2020-01-01", "--window", "7d", "--fail-on-drift"
+    past = monitor(
+        "drift", "tasting", "--baseline", "baseline.csv", "--until", "2020-01-01", "--window", "7d", "--fail-on-drift"
     )
     assert past.code == 3
     assert "2019-12-25" in past.err
     table(work / "dated.csv", [{**row, "at": "2026-01-05"} for row in rows(30)], "alcohol", "colour", "at")
-    files = wine.drift(
-        "--data", "dated.csv", "--baseline", "baseline.csv", "--time", "at", "--until", "2026-01-01", "--no-log"
+    files = monitor(
+        "drift", "--data", "dated.csv", "--baseline", "baseline.csv", "--time", "at", "--until", "2026-01-01"
     )
     assert files.code == 3
-    assert wine.drift("--data", "dated.csv", "--baseline", "baseline.csv", "--time", "at", "--no-log").code == 0
+    assert monitor("drift", "--data", "dated.csv", "--baseline", "baseline.csv", "--time", "at").code == 0
 
 
-def test_columns_can_be_left_out_added_and_named_as_answers(wine: Any, work: Path) -> None:
+def test_columns_can_be_left_out_added_and_named_as_answers(monitor: Callable[..., Ended], work: Path) -> None:
     more = [{**row, "extra": 1, "guess": row["quality"]} for row in rows(200)]
     table(work / "more.csv", more, "alcohol", "colour", "extra")
-    note = wine.ok("monitor", "drift", "--data", "more.csv", "--baseline", "baseline.csv", "--no-log")
+    note = monitor("drift", "--data", "more.csv", "--baseline", "baseline.csv")
     assert "New columns, which the baseline has not: 'extra'" in note.err
     table(work / "trained.csv", rows(600), "alcohol", "colour", "quality")
-    less = wine.ok("monitor", "drift", "--data", "same.csv", "--baseline", "trained.csv", "--no-log")
+    less = monitor("drift", "--data", "same.csv", "--baseline", "trained.csv")
     assert "the data lack: 'quality'" in less.err
     table(work / "answered.csv", more, "alcohol", "colour", "guess")
-    answered = wine.ok(
-        *("monitor", "drift", "--data", "answered.csv", "--baseline", "trained.csv", "--prediction", "guess=quality"),
-        *("--ignore", "colour", "--no-log", "-o", "json"),
+    answered = monitor(
+        *("drift", "--data", "answered.csv", "--baseline", "trained.csv", "--prediction", "guess=quality"),
+        *("--ignore", "colour", "-o", "json"),
     ).json
     assert [(c["column"], c["signal"]) for c in answered["windows"][0]["columns"]] == [
         ("alcohol", "data_drift"),
@@ -386,7 +392,7 @@ def _run_with(wine: Any, metric: str) -> str:
     ],
 )
 def test_what_is_wrong_with_the_truth_is_said(
-    refuse: Callable[..., Ended], work: Path, arguments: list[str], code: int, said: str
+    monitor: Callable[..., Ended], work: Path, arguments: list[str], code: int, said: str
 ) -> None:
     made = rows(40)
     table(work / "answers.csv", made, "id", "quality")
@@ -394,12 +400,12 @@ def test_what_is_wrong_with_the_truth_is_said(
     table(work / "apart.csv", [{"id": f"x{i}", "quality": 5} for i in range(5)])
     table(work / "twice.csv", [*made, made[0]], "id", "quality")
     table(work / "wide.csv", made)
-    found = refuse("performance", "--data", "answers.csv", "--no-log", *arguments)
+    found = monitor("performance", "--data", "answers.csv", *arguments)
     assert found.code == code, found.err
     assert said in found.err
 
 
-def test_two_classes_have_an_area_under_the_curve(wine: Any, work: Path) -> None:
+def test_two_classes_have_an_area_under_the_curve(monitor: Callable[..., Ended], work: Path) -> None:
     rng = random.Random(6)
     made = []
     for i in range(300):
@@ -409,7 +415,6 @@ def test_two_classes_have_an_area_under_the_curve(wine: Any, work: Path) -> None
     table(work / "answers.csv", made, "id", "score", "prediction")
     table(work / "truth.csv", made, "id", "true")
     command = (
-        "monitor",
         "performance",
         "--data",
         "answers.csv",
@@ -420,7 +425,7 @@ def test_two_classes_have_an_area_under_the_curve(wine: Any, work: Path) -> None
         "--score",
         "score",
     )
-    found = wine.ok(*command, "--no-log", "-o", "json").json
+    found = monitor(*command, "-o", "json").json
     assert found["positive"] == "true"
     by_name = {item["metric"]: item for item in found["windows"][0]["metrics"]}
     assert set(by_name) == {"accuracy", "precision", "recall", "f1", "auc"}

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from amlflow.errors import AmlflowError, NotFound, UsageError
-from amlflow.monitoring import frames
+from amlflow.monitoring import columns, frames
 
 ROWS = [{"a": 1, "b": 0.5, "c": "x"}, {"a": 2, "b": None, "c": "y, z"}, {"a": 3, "b": 2.5, "c": None}]
 
@@ -93,6 +93,30 @@ def test_collected_values_of_several_kinds_become_text(tmp_path: Path) -> None:
     frame = collected(tmp_path, RECORD, odd)
     assert frame.column("x").to_pylist() == ["1", "2", "three"]
     assert frame.column("correlationid").to_pylist() == ["r1_0", "r1_1", "r2"]
+
+
+def test_a_file_for_each_request_makes_one_table(tmp_path: Path) -> None:
+    files = []
+    for i in range(30):
+        files.append(tmp_path / f"{i}.jsonl")
+        files[-1].write_text(json.dumps({**RECORD, "correlationid": f"r{i}", "data": [{"x": i, "y": "a"}]}) + "\n")
+    frame = frames.read(files, tmp_path / "scratch", "c")
+    assert frame.rows == 30
+    assert len(frame.parts) == 1
+    assert sorted(frame.column("x").to_pylist()) == list(range(30))
+
+
+def test_the_categories_of_pandas_are_their_values(tmp_path: Path) -> None:
+    import pandas
+
+    table = pandas.DataFrame({"c": pandas.Categorical(["a", "b", None]), "s": pandas.array(["x", "y", "z"], "string")})
+    table.to_parquet(tmp_path / "t.parquet")
+    (tmp_path / "t.csv").write_text("c,s\nd,w\n")
+    alone = frames.read([tmp_path / "t.parquet"], tmp_path / "s1", "t")
+    assert alone.column("c").to_pylist() == ["a", "b", None]
+    both = frames.read([tmp_path / "t.parquet", tmp_path / "t.csv"], tmp_path / "s2", "t")
+    assert [both.column(name).to_pylist() for name in "cs"] == [["a", "b", None, "d"], ["x", "y", "z", "w"]]
+    assert columns.kind_of(both.column("s")) == "categorical"
 
 
 def test_nested_values_become_their_json(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 from scipy.spatial import distance
 
 from amlflow.monitoring import metrics
@@ -76,6 +76,17 @@ def test_chi_squared_is_scipys() -> None:
         theirs = stats.chi2_contingency(np.array(table), correction=False)
         assert (ours.statistic, ours.p_value) == pytest.approx((theirs.statistic, theirs.pvalue))
     assert metrics.pearson_chi_squared(np.array([4]), np.array([9])).p_value == 1.0
+
+
+def test_tails_are_scipys() -> None:
+    for x in (0.0, 0.1, 0.3, 0.8, 0.999, 1.0, 1.4, 3.0, 8.0):
+        assert metrics.kolmogorov_tail(x) == pytest.approx(special.kolmogorov(x), rel=1e-9, abs=1e-13)
+    for degrees in (1, 2, 5, 30, 999, 50_000):
+        for share in (0.0, 0.01, 0.5, 0.9, 1.0, 1.1, 2.0, 10.0):
+            x = degrees * share
+            assert metrics.chi_squared_tail(degrees, x) == pytest.approx(
+                special.chdtrc(degrees, x), rel=1e-7, abs=1e-12
+            )
 
 
 def test_holm_by_hand() -> None:
