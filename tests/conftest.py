@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 
-pytest_plugins = ("servers", "emulated", "azure_workspaces", "deployable", "online", "browsers")
+pytest_plugins = ("servers", "emulated", "azure_workspaces", "deployable", "online", "browsers", "databricks_host")
 
 CLEARED = (
     "AMLFLOW_",
     "AZUREML_",
     "AZURE_",
+    "DATABRICKS_",
     "MLFLOW_",
     "_MLFLOW_",
     "GITHUB_ACTIONS",

@@ -56,7 +56,7 @@ def run_project(
         str,
         typer.Option(
             "--compute",
-            help="Run as a job on this compute of an Azure ML workspace, or `serverless`.",
+            help="Run as a job on this compute of an Azure ML workspace, `serverless`, or `databricks:CLUSTER`.",
             autocompletion=complete_compute,
         ),
     ] = "",
@@ -177,6 +177,12 @@ def run_project(
         recording_options.options(offline, durability, rank_zero_only, flush_timeout),
         require_model,
     )
+    if compute.startswith("databricks:"):
+        from amlflow.cli import cluster, remote
+
+        _refuse_compute_options(ctx, ("timeout", "cancel_on_interrupt", "export"))
+        mode = remote.Mode(dry_run, detach, export, cancel_on_interrupt)
+        raise typer.Exit(cluster.run(state, request, compute, timeout, mode))
     if compute or export:
         from amlflow.cli import remote
         from amlflow.services.submission import RemoteOptions
@@ -217,16 +223,18 @@ def run_project(
     recording_options.finish(state, finished)
 
 
-def _refuse_compute_options(ctx: typer.Context) -> None:
-    """Without --compute they would have no effect, and whoever typed them would wait for one."""
+def _refuse_compute_options(ctx: typer.Context, taken: tuple[str, ...] = ()) -> None:
+    """Where they would have no effect, whoever typed them would wait for one."""
     given = [
         parameter.opts[0]
         for parameter in ctx.command.params
         if getattr(parameter, "rich_help_panel", None) == _ON_COMPUTE
+        and parameter.name not in taken
         and getattr(ctx.get_parameter_source(str(parameter.name)), "name", "") == "COMMANDLINE"
     ]
     if given:
+        where = "a cluster of Databricks has no such thing" if taken else "this run is here"
         raise UsageError(
-            f"{' and '.join(given)} {'is' if len(given) == 1 else 'are'} for a job on a compute, and this run is here.",
+            f"{' and '.join(given)} {'is' if len(given) == 1 else 'are'} for a job on a compute of Azure ML, and {where}.",
             "Name the compute with --compute, or leave the option out.",
         )

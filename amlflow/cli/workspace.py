@@ -126,3 +126,37 @@ def use(
     file = places.use(state.config, name)
     state.note(f"{file} now says 'workspace: {name}'.")
     state.out.one({"workspace": name, "file": str(file)}, "workspace")
+
+
+@app.command(cls=Command)
+def env(
+    ctx: typer.Context,
+    place: Annotated[
+        str, typer.Option("--for", help="Where the program runs: databricks.", autocompletion=lambda: ["databricks"])
+    ],
+    scope: Annotated[
+        str, typer.Option("--scope", help="The Databricks secret scope that holds the service principal.")
+    ] = "amlflow",
+) -> None:
+    """Print what a cluster elsewhere needs to log into the Azure ML workspace; no secret is printed.
+
+    With -o json, `libraries` and `spark_env_vars` are as a cluster's definition takes them.
+
+    Example: amlflow workspace env --for databricks -w SUBSCRIPTION/GROUP/NAME
+    """
+    from amlflow.errors import UsageError
+    from amlflow.services import databricks_login
+
+    state = State.of(ctx)
+    if place != "databricks":
+        raise UsageError(f"Nothing is known of {place!r}.", "It is `--for databricks`.")
+    found = databricks_login.login(state.workspace, scope)
+    record = {
+        "package": found.package,
+        "libraries": [{"pypi": {"package": found.package}}],
+        "spark_env_vars": found.variables,
+        "secrets": [{"scope": scope, "key": secret.key, "holds": secret.holds} for secret in found.secrets],
+    }
+    rows = [("library (PyPI)", found.package), *found.variables.items()]
+    rows += [(f"databricks secrets put-secret {scope} {secret.key}", secret.holds) for secret in found.secrets]
+    state.out.one(record, "package", rows)

@@ -11,7 +11,7 @@ from amlflow import config
 from amlflow.errors import AmlflowError
 from amlflow.workspaces.abilities import Diagnosed, Finding
 from amlflow.workspaces.base import Workspace
-from amlflow.workspaces.resolve import LocalSpec, Resolved, ServerSpec
+from amlflow.workspaces.resolve import DatabricksSpec, LocalSpec, Resolved, ServerSpec
 
 _NEWEST_MLFLOW = (3, 15)
 
@@ -51,6 +51,9 @@ def _of_workspace(resolved: Resolved, workspace: Workspace) -> Iterator[Finding]
     elif isinstance(resolved.spec, ServerSpec):
         workspace.list_experiments()
         yield Finding("workspace", "ok", "the tracking server answers")
+    elif isinstance(resolved.spec, DatabricksSpec):
+        workspace.list_experiments()
+        yield Finding("workspace", "ok", f"{workspace.reference} answers")
 
 
 def _versions() -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from typing import Any
 from amlflow.config import FILE_NAME, Config
 from amlflow.errors import AmlflowError, NotFound
 from amlflow.workspaces import resolve
-from amlflow.workspaces.resolve import AzureSpec, LocalSpec, Resolved, Spec
+from amlflow.workspaces.resolve import AzureSpec, DatabricksSpec, LocalSpec, Resolved, Spec
 
 
 def describe(resolved: Resolved, auth: str = "", report: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
@@ -29,6 +29,11 @@ def describe(resolved: Resolved, auth: str = "", report: Callable[[str], None] =
 
         record.update(subscription=spec.subscription, resource_group=spec.group, workspace_name=spec.name)
         record.update(azure_places.describe(resolved, auth, report))
+    elif isinstance(spec, DatabricksSpec):
+        from amlflow.workspaces.databricks.workspace import DatabricksWorkspace
+
+        databricks = DatabricksWorkspace(spec.profile)
+        record.update(databricks.describe(), tracking_uri=databricks.tracking_uri)
     else:
         from amlflow.workspaces.server.workspace import ServerWorkspace
 
@@ -63,7 +68,7 @@ def create(config: Config, name: str, path: Path | None, report: Callable[[str],
     if path is not None:
         spec = LocalSpec(name, path.expanduser().absolute())
     taken = name in config.profiles or (path is None and (spec.path / "mlflow.db").exists())
-    if taken or name == resolve.DEFAULT_NAME:
+    if taken or name in (resolve.DEFAULT_NAME, resolve.DATABRICKS):
         raise AmlflowError(
             f"There is a workspace {name!r} already.", f"Use it with `-w {name}` or `amlflow workspace use {name}`."
         )
@@ -142,11 +147,13 @@ def edit(file: Path, change: Callable[[Any], None]) -> None:
 
 
 def _kind(spec: Spec) -> str:
+    if isinstance(spec, DatabricksSpec):
+        return "databricks"
     return "local" if isinstance(spec, LocalSpec) else "azure" if isinstance(spec, AzureSpec) else "mlflow"
 
 
 def _name(spec: Spec) -> str:
-    return spec.name if isinstance(spec, (LocalSpec, AzureSpec)) else resolve.without_login(spec.url)
+    return spec.name if isinstance(spec, (LocalSpec, AzureSpec)) else _where(spec)
 
 
 def _where(spec: Spec) -> str:
@@ -154,4 +161,6 @@ def _where(spec: Spec) -> str:
         return str(spec.path)
     if isinstance(spec, AzureSpec):
         return f"{spec.subscription}/{spec.group}/{spec.name}"
+    if isinstance(spec, DatabricksSpec):
+        return f"{resolve.DATABRICKS}://{spec.profile}" if spec.profile else resolve.DATABRICKS
     return resolve.without_login(spec.url)

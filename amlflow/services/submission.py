@@ -103,7 +103,7 @@ def plan(request: ProjectRequest, options: RemoteOptions) -> RemotePlan:
         tier=options.tier,
         shm_size=options.shm_size,
         docker_args=options.docker_args,
-        timeout_s=_seconds(options.timeout),
+        timeout_s=seconds(options.timeout),
         identity=options.identity,
         tags={**_tags(source, request.entry_point), **request.tags},
         properties=_properties(source),
@@ -257,7 +257,7 @@ def _job_name(said: str) -> str:
     return f"{slug if slug[0].isalpha() else f'job-{slug}'}-{secrets.token_hex(5)}"
 
 
-def _seconds(text: str) -> int:
+def seconds(text: str) -> int:
     if not text:
         return 0
     match = _DURATION.fullmatch(text.strip().lower())

@@ -20,9 +20,11 @@ from amlflow.errors import NotFound, UsageError
 from amlflow.workspaces.base import Workspace
 
 DEFAULT_NAME = "local"
+DATABRICKS = "databricks"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _SDK_KEYS = ("subscription_id", "resource_group", "workspace_name")
 _LOGIN = re.compile(r"^(https?://)[^/]*@")
+_DATABRICKS = re.compile(r"databricks(?:://(?P<profile>[^/:@\s]+))?/?")
 _ARM_ID = re.compile(
     r"/subscriptions/(?P<subscription>[^/]+)/resourceGroups/(?P<group>[^/]+)/providers/"
     r"Microsoft\.MachineLearningServices/workspaces/(?P<name>[^/]+)/?$",
@@ -55,7 +57,14 @@ class ServerSpec:
     url: str = field(repr=False)
 
 
-Spec = LocalSpec | AzureSpec | ServerSpec
+@dataclass(frozen=True, slots=True)
+class DatabricksSpec:
+    """A Databricks workspace, by a profile of ~/.databrickscfg; empty for what the variables DATABRICKS_* say."""
+
+    profile: str = ""
+
+
+Spec = LocalSpec | AzureSpec | ServerSpec | DatabricksSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +102,8 @@ def resolve(option: str, config: Config, environment: Mapping[str, str] | None =
 
 def parse(asked: str, config: Config, base: Path | None = None, _through: tuple[str, ...] = ()) -> Spec:
     """What a user typed as a workspace: `local`, `local:PATH`, a profile, the name of a local workspace,
-    `SUBSCRIPTION/GROUP/NAME`, an ARM id, an `azureml://` URI or a tracking server's address. A relative path is
-    relative to `base`, the current folder by default."""
+    `SUBSCRIPTION/GROUP/NAME`, an ARM id, an `azureml://` URI, a tracking server's address, `databricks` or
+    `databricks://PROFILE`. A relative path is relative to `base`, the current folder by default."""
     if asked.startswith("local:"):
         path = Path(asked.removeprefix("local:")).expanduser()
         if not str(asked.removeprefix("local:")):
@@ -111,6 +120,8 @@ def parse(asked: str, config: Config, base: Path | None = None, _through: tuple[
         if asked in _through:
             raise UsageError(f"The profile {asked!r} in {config.path} leads back to itself.")
         return parse(config.profiles[asked].workspace, config, config.folder, (*_through, asked))
+    if asked == DATABRICKS or asked.startswith(f"{DATABRICKS}:"):
+        return _databricks(asked)
     if asked.count("/") == 2 and all(asked.split("/")):
         return AzureSpec(*asked.split("/"))
     if _NAME.fullmatch(asked):
@@ -121,7 +132,8 @@ def parse(asked: str, config: Config, base: Path | None = None, _through: tuple[
         f"There is no workspace {asked!r}: neither a profile of {config.path or FILE_NAME} nor a local workspace.",
         f"`amlflow workspace list` lists them; `amlflow workspace create {asked}` makes a local one."
         if _NAME.fullmatch(asked)
-        else "Write local, local:PATH, a profile, SUBSCRIPTION/GROUP/NAME, an ARM id, or a server's http(s):// address.",
+        else "Write local, local:PATH, a profile, SUBSCRIPTION/GROUP/NAME, an ARM id, a server's http(s):// address, databricks "
+        "or databricks://PROFILE.",
         name=asked,
         known=known_names(config),
     )
@@ -165,9 +177,23 @@ def open_workspace(resolved: Resolved, report: Callable[[str], None] = lambda li
         from amlflow.workspaces.server.workspace import ServerWorkspace
 
         return ServerWorkspace(spec.url)
+    if isinstance(spec, DatabricksSpec):
+        from amlflow.workspaces.databricks.workspace import DatabricksWorkspace
+
+        return DatabricksWorkspace(spec.profile)
     from amlflow.workspaces.azure.workspace import AzureWorkspace
 
     return AzureWorkspace(spec.subscription, spec.group, spec.name, spec.host, auth, report)
+
+
+def _databricks(asked: str) -> DatabricksSpec:
+    match = _DATABRICKS.fullmatch(asked)
+    if match is None:
+        raise UsageError(
+            f"{asked!r} names no Databricks workspace.",
+            "Write databricks, or databricks://PROFILE with a profile of ~/.databrickscfg.",
+        )
+    return DatabricksSpec(match["profile"] or "")
 
 
 def _arm(asked: str, what: str, host: str = "") -> AzureSpec:

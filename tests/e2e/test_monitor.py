@@ -466,7 +466,7 @@ def test_an_endpoints_baseline_is_what_its_model_was_trained_on(wine: Any, work:
         assert [(c["column"], c["baseline_column"]) for c in found["windows"][0]["columns"]][-1] == ("0", "price")
         logged = wine.ok("run", "show", found["run_id"], "-o", "json").json
         assert logged["experiment"] == "pricing-monitoring"
-        other = root / "collected" / "model_inputs"
+        other = root / "model_inputs"
         for file in other.rglob("*.jsonl"):
             file.write_text(file.read_text().replace('"age"', '"years"'))
         renamed = wine.drift("pricing", "--no-log")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from amlflow.errors import AmlflowError, NotAllowed, Unavailable
 from amlflow.journal.azure import HISTORY
@@ -16,6 +15,7 @@ from amlflow.workspaces.azure.auth import clock_sentence
 from amlflow.workspaces.azure.http import POLICY
 from amlflow.workspaces.azure.service import Service
 from amlflow.workspaces.server.client import Client, Limits
+from amlflow.workspaces.server.passing import passed_on
 
 # The service of the data plane that knows where artifacts are.
 STORE = "artifact/v2.0"
@@ -61,20 +61,11 @@ class AzureRest:
     def raw(self, method: str, target: str, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
         """What a bridge serves: the same answers for a request as it comes over HTTP."""
         parts = urlsplit(target)
-        try:
-            content = dict(parse_qsl(parts.query)) if method == "GET" else json.loads(body or b"{}")
-            if parts.path.startswith(f"{HISTORY}/") and method == "GET":
-                # Where a child finds the artifacts of runs; it writes none itself.
-                history = AzureRest(self._service, HISTORY.strip("/"))
-                return _as_http(200, history.request(method, parts.path[len(HISTORY) :], content))
-            # The child looks before it sends again what may have been applied; this only passes on.
-            return _as_http(200, self.request(method, parts.path, content, retry=False))
-        except ValueError:
-            return _as_http(400, {"error_code": "INVALID_PARAMETER_VALUE", "message": "The body is not JSON."})
-        except Refused as error:
-            return _as_http(error.status or 400, {"error_code": error.code, "message": error.message})
-        except Unreachable as error:
-            return _as_http(503, {"error_code": "TEMPORARILY_UNAVAILABLE", "message": error.reason})
+        if parts.path.startswith(f"{HISTORY}/") and method == "GET":
+            # Where a child finds the artifacts of runs; it writes none itself.
+            history = AzureRest(self._service, HISTORY.strip("/"))
+            return passed_on(history, method, target.replace(HISTORY, "", 1), body)
+        return passed_on(self, method, target, body)
 
     def server(self) -> RestServer:
         """The client of the address. Raises as `Service.host` does."""
@@ -129,7 +120,3 @@ class AzureClient(Client):
 
 def _given_token() -> str:
     return os.environ.get(_JOB_TOKEN, "") if os.environ.get("AZUREML_RUN_ID") else ""
-
-
-def _as_http(status: int, content: Mapping[str, Any]) -> tuple[int, dict[str, str], bytes]:
-    return status, {"Content-Type": "application/json"}, json.dumps(content).encode()

@@ -1,0 +1,138 @@
+"""A Databricks workspace as a place for runs and models. Jobs and endpoints stay on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from amlflow import paths
+from amlflow.errors import AmlflowError, NotAllowed
+from amlflow.journal.batches import OPEN_SOURCE
+from amlflow.journal.batches import Limits as JournalLimits
+from amlflow.journal.errors import Refused
+from amlflow.journal.rest import Behind
+from amlflow.journal.retry import RetryPolicy
+from amlflow.journal.sinks import Opener
+from amlflow.workspaces.base import Artifact
+from amlflow.workspaces.databricks.access import Access
+from amlflow.workspaces.databricks.artifacts import DatabricksSink, Files
+from amlflow.workspaces.databricks.rest import DatabricksRest
+from amlflow.workspaces.local import artifacts
+from amlflow.workspaces.server.artifacts import Artifacts
+from amlflow.workspaces.server.client import Client, Limits
+from amlflow.workspaces.server.rest import RestWorkspace
+
+_POLICY = RetryPolicy(most=4, base_s=0.25, cap_s=2.0, deadline_s=10.0)
+# The route for the histories of many runs at once is that of the open-source server alone.
+_LIMITS = Limits(bulk_history=False)
+
+
+class DatabricksClient(Client):
+    def refused(self, error: Refused) -> AmlflowError:
+        if error.status not in (401, 403):
+            return super().refused(error)
+        if error.code == "NO_CREDENTIALS":
+            return NotAllowed(error.message)
+        return NotAllowed(
+            f"{self.shown} does not let you do this: {error}.",
+            "Ask for the right on the experiment, or sign in as somebody else: DATABRICKS_TOKEN, or `-w databricks://PROFILE`.",
+        )
+
+
+class DatabricksWorkspace(RestWorkspace):
+    """Nothing is asked, and nobody signed in, before it is needed. Models are those of the workspace's own registry, not of Unity
+    Catalog."""
+
+    kind: Literal["databricks"] = "databricks"
+
+    def __init__(self, profile: str = "") -> None:
+        self._asked = f"databricks://{profile}" if profile else "databricks"
+        self.access = Access(profile)
+        self._rest = DatabricksRest(self.access, _POLICY)
+        super().__init__(DatabricksClient(self._rest, f"Databricks ({self._asked})", _LIMITS), self._asked)
+        self._files = Files(self.access)
+
+    def away(self, timeout_s: float) -> str:
+        with contextlib.suppress(AmlflowError):
+            # To find out who asks may take longer than an answer may.
+            self.access.headers()
+        return super().away(timeout_s)
+
+    @property
+    def tracking_uri(self) -> str:
+        return self._asked
+
+    @property
+    def reference(self) -> str:
+        return self._asked
+
+    def state_folder(self) -> Path:
+        # By the host: the same variables name another workspace in another shell.
+        folder = paths.server(self.access.host)
+        for place in (folder.parent, folder):
+            place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return folder
+
+    def behind(self) -> Behind:
+        return DatabricksRest(self.access)
+
+    def limits(self) -> JournalLimits:
+        return OPEN_SOURCE
+
+    def sinks(self) -> Mapping[str, Opener]:
+        return {"dbfs": lambda root, behind: DatabricksSink(root, self.access)}
+
+    def login(self) -> Mapping[str, str]:
+        return {"DATABRICKS_CONFIG_PROFILE": self.access.profile} if self.access.profile else {}
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[Mapping[str, str]]:
+        """A server on 127.0.0.1 that passes requests on, so that a token is renewed for as long as the child runs."""
+        from amlflow.journal import attach
+        from amlflow.workspaces.local.bridge import Bridge
+
+        token = secrets.token_urlsafe(24)
+        with Bridge(DatabricksRest(self.access), token) as bridge:
+            yield {attach.BEHIND: bridge.start(), attach.TOKEN: token, **self.login()}
+
+    def describe(self) -> dict[str, Any]:
+        """Whether it answers, who asks, and what is in the way where something is."""
+        facts: dict[str, Any] = {"host": "", "answers": False, "account": "", "problem": ""}
+        try:
+            facts["host"] = self.access.host
+            self._client.call("POST", "experiments/search", {"max_results": 1})
+            facts["answers"] = True
+            facts["account"] = str(self._client.call("GET", "/api/2.0/preview/scim/v2/Me").get("userName") or "")
+        except AmlflowError as error:
+            facts["problem"] = error.paragraph()
+        return facts
+
+    def list_artifacts(self, run_id: str, path: str = "") -> list[Artifact]:
+        return Artifacts(self._client, self._rest.server).entries(run_id, path)
+
+    def log_artifact(self, run_id: str, file: Path, folder: str = "") -> None:
+        self._files.keep(self.get_run(run_id).artifact_uri, file, folder)
+
+    def download_artifacts(self, run_id: str, path: str, destination: Path) -> Path:
+        root = self.get_run(run_id).artifact_uri
+        near = self.list_artifacts(run_id, path.strip("/").rpartition("/")[0]) if path.strip("/") else []
+        return self._files.copy_out(root, path, destination, near)
+
+    def fetch(self, location: str) -> Path:
+        if location.startswith("models:/m-"):
+            location = self._models.logged_location(location.removeprefix("models:/"))
+        elif location.startswith("models:/"):
+            name, _, version = location.removeprefix("models:/").rpartition("/")
+            location = self._models.version_location(name, version)
+        elif location.startswith("runs:/"):
+            owner, _, path = location.removeprefix("runs:/").partition("/")
+            location = f"{self.get_run(owner).artifact_uri}/{path}"
+        elif Path(location).is_absolute() and (Path(location) / "MLmodel").is_file():
+            return Path(location)
+        return self._files.fetch(location)
+
+    def fetch_file(self, location: str, path: str, destination: Path) -> Path:
+        return artifacts.copy_out(self.fetch(location), path, destination)
