@@ -94,14 +94,19 @@ class Servers:
             raise Failed("ResourceNotReady", text) from error
         self._note(name, "storage", "The model is in place")
         scripted = bool(properties.get("codeConfiguration"))
-        door = self._scripted(deployment, folder) if scripted else self._plain(deployment, folder)
-        # Its endpoint may have been deleted while it came up.
-        there = self._data.resource(deployment.id) is not None
-        with self._lock:
-            if there and not self.closed:
-                self._doors[name] = door
-                return
-        self.stop(deployment.id)
+        try:
+            door = self._scripted(deployment, folder) if scripted else self._plain(deployment, folder)
+            # Its endpoint may have been deleted while it came up.
+            if self._data.resource(deployment.id) is not None:
+                with self._lock:
+                    if not self.closed:
+                        self._doors[name] = door
+                        return
+            self.stop(deployment.id)
+        except Failed:
+            if self._data.resource(deployment.id) is None:
+                self.stop(deployment.id)
+            raise
 
     def _plain(self, deployment: Document, folder: Path) -> Door:
         """The model, served as the service serves MLflow models on its own: what its scorer imports must be there."""
