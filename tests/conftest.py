@@ -30,6 +30,12 @@ CLEARED = (
 )
 
 
+# A suite begun with nohup or in a script's background inherits these ignored, and so would every program that it starts.
+for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
 @dataclass(frozen=True)
 class Result:
     code: int
@@ -91,7 +97,12 @@ class Amlflow:
 def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Database templates and environments are costly and never change: one cache for the whole run."""
     kept = os.environ.get("AMLFLOW_TEST_CACHE")
-    return Path(kept) if kept else tmp_path_factory.mktemp("cache")
+    if kept:
+        return Path(kept)
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        # Beside the folders of the workers, and so one for all of them.
+        return tmp_path_factory.getbasetemp().parent / "cache"
+    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture

@@ -119,6 +119,14 @@ def emulator(tmp_path_factory: pytest.TempPathFactory, shared_cache: Path) -> It
 
 
 @pytest.fixture
+def records(emulator: Running, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """What this emulator has exchanged so far, and the emulators of the workers beside this one."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return [emulator.record]
+    return sorted(tmp_path_factory.getbasetemp().parent.glob(f"*/*/{emulator.record.name}"))
+
+
+@pytest.fixture
 def pointed(emulator: Running, monkeypatch: pytest.MonkeyPatch) -> Running:
     """This process's variables point at the emulator, as after `eval "$(amlflow emulator env)"`."""
     for name in list(os.environ):

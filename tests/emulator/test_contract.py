@@ -27,7 +27,8 @@ def openapi() -> contract.Contract:
 
 
 def _exchanges(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text().splitlines()]
+    """Whole lines alone: another emulator may be writing."""
+    return [json.loads(line) for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
 def _walk(client: Any, tmp_path: Path) -> None:
@@ -52,11 +53,11 @@ def _walk(client: Any, tmp_path: Path) -> None:
 
 
 def test_every_exchange_is_as_the_contract_says(
-    ml_client: Any, emulator: Running, openapi: contract.Contract, tmp_path: Path
+    ml_client: Any, records: list[Path], openapi: contract.Contract, tmp_path: Path
 ) -> None:
     _walk(ml_client, tmp_path)
     found, checked = [], set()
-    for exchange in _exchanges(emulator.record):
+    for exchange in [exchange for record in records for exchange in _exchanges(record)]:
         problems = openapi.problems(exchange)
         if problems is not None:
             checked.add((exchange["method"], exchange["target"].rpartition("api-version=")[2].split("&")[0]))
