@@ -174,7 +174,11 @@ class Servers:
 
     def _check_scorer(self, name: str, folder: Path) -> None:
         """The service's scorer of MLflow models imports azureml-ai-monitoring, which it expects of the model's environment."""
-        wanted = spec.of_model(folder).requirements
+        try:
+            wanted = spec.of_model(folder).requirements
+        except AmlflowError as error:
+            self._note(name, "server", f"ERROR: {error.paragraph()}")
+            raise _failure(error, True) from error
         if not any(re.match(r"azureml[-_.]ai[-_.]monitoring\b", line, re.IGNORECASE) for line in wanted):
             self._note(name, "server", "  from azureml.ai.monitoring import Collector")
             self._note(name, "server", "ModuleNotFoundError: No module named 'azureml.ai'")
