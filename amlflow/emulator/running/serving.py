@@ -94,14 +94,19 @@ class Servers:
             raise Failed("ResourceNotReady", text) from error
         self._note(name, "storage", "The model is in place")
         scripted = bool(properties.get("codeConfiguration"))
-        door = self._scripted(deployment, folder) if scripted else self._plain(deployment, folder)
-        # Its endpoint may have been deleted while it came up.
-        there = self._data.resource(deployment.id) is not None
-        with self._lock:
-            if there and not self.closed:
-                self._doors[name] = door
-                return
-        self.stop(deployment.id)
+        try:
+            door = self._scripted(deployment, folder) if scripted else self._plain(deployment, folder)
+            # Its endpoint may have been deleted while it came up.
+            if self._data.resource(deployment.id) is not None:
+                with self._lock:
+                    if not self.closed:
+                        self._doors[name] = door
+                        return
+            self.stop(deployment.id)
+        except Failed:
+            if self._data.resource(deployment.id) is None:
+                self.stop(deployment.id)
+            raise
 
     def _plain(self, deployment: Document, folder: Path) -> Door:
         """The model, served as the service serves MLflow models on its own: what its scorer imports must be there."""
@@ -169,7 +174,11 @@ class Servers:
 
     def _check_scorer(self, name: str, folder: Path) -> None:
         """The service's scorer of MLflow models imports azureml-ai-monitoring, which it expects of the model's environment."""
-        wanted = spec.of_model(folder).requirements
+        try:
+            wanted = spec.of_model(folder).requirements
+        except AmlflowError as error:
+            self._note(name, "server", f"ERROR: {error.paragraph()}")
+            raise _failure(error, True) from error
         if not any(re.match(r"azureml[-_.]ai[-_.]monitoring\b", line, re.IGNORECASE) for line in wanted):
             self._note(name, "server", "  from azureml.ai.monitoring import Collector")
             self._note(name, "server", "ModuleNotFoundError: No module named 'azureml.ai'")
