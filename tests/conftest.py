@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-pytest_plugins = ("servers", "emulated", "azure_workspaces", "deployable")
+pytest_plugins = ("servers", "emulated", "azure_workspaces", "compared", "deployable")
 
 CLEARED = (
     "AMLFLOW_",
