@@ -13,7 +13,7 @@ from amlflow.cli.state import State
 app = noun("Whether data drifted, and whether a model still performs.")
 
 NameArgument = Annotated[
-    str, typer.Argument(metavar="[NAME]", help="An endpoint that collects data.", autocompletion=complete_endpoint)
+    str, typer.Argument(metavar="NAME", help="An endpoint that collects data.", autocompletion=complete_endpoint)
 ]
 DataOption = Annotated[
     list[str] | None,

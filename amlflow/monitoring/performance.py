@@ -23,14 +23,13 @@ _TRUE_LABELS = ("1", "true", "yes", "y", "positive", "pos")
 @dataclass(frozen=True, slots=True)
 class Names:
     """Which column is what: in the data `join`, `prediction` and, for the area under the curve, `score`; in the truth
-    `truth_join` and `target`. `positive` is the class that precision and recall are of, empty for the mean of all."""
+    `truth_join` and `target`."""
 
     join: str
     truth_join: str
     prediction: str
     target: str
     score: str = ""
-    positive: str = ""
 
 
 @dataclass(frozen=True, slots=True)

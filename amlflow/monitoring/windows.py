@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
@@ -62,7 +61,3 @@ def split(start_ms: int, end_ms: int, every_ms: int) -> list[Window]:
             f"That makes {count} windows, and {_MOST} is the most.", "Give a longer --every or a shorter --window."
         )
     return [Window(first + i * every_ms, first + (i + 1) * every_ms) for i in range(count)]
-
-
-def overall(windows: Sequence[Window]) -> Window:
-    return Window(windows[0].start_ms, windows[-1].end_ms)

@@ -140,7 +140,7 @@ def _names(
     monitored_data.check_column(answers, prediction, "--prediction")
     if request.score:
         monitored_data.check_column(answers, request.score, "--score")
-    return Names(join, truth_join, prediction, target, request.score, request.positive)
+    return Names(join, truth_join, prediction, target, request.score)
 
 
 def _only(frame: Frame, others: set[str], option: str, what: str) -> str:

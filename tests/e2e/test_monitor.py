@@ -444,7 +444,8 @@ with mlflow.start_run(run_name="priced"):
     model = LinearRegression().fit(x, data.price)
     data.to_parquet("training.parquet")
     mlflow.log_artifact("training.parquet")
-    mlflow.sklearn.log_model(model, name="model", serialization_format="cloudpickle", signature=infer_signature(x, data.price))
+    mlflow.sklearn.log_model(model, name="model", serialization_format="cloudpickle",
+        signature=infer_signature(x, data.price), pip_requirements=["scikit-learn", "pandas", "cloudpickle"])
 """
 
 
