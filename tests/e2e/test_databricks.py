@@ -32,6 +32,8 @@ def tracked(amlflow: Any, where: str, experiment: str, script: str = LOG, *more:
     (amlflow.cwd / "program.py").write_text(script)
     line = f'echo "$AMLFLOW_RUN"; "{PY}" -W ignore program.py'
     done = amlflow.ok("track", "-w", where, "-e", experiment, *more, "--", "sh", "-c", line, **env)
+    # On a busy machine it may have been taken for away.
+    amlflow.ok("-w", where, "sync", **env)
     return str(done.out.split()[0])
 
 
@@ -68,7 +70,6 @@ def test_a_profile_and_an_offline_run(amlflow: Any, databricks: Host) -> None:
     wrong = {"DATABRICKS_HOST": "", "DATABRICKS_TOKEN": ""}
     experiment = f"profile {uuid.uuid4().hex[:8]}"
     tracked(amlflow, "databricks://work", experiment, LOG, "--offline", **wrong)
-    amlflow.ok("-w", "databricks://work", "sync", **wrong)
     (run,) = amlflow.ok("-w", "databricks://work", "run", "list", "-e", experiment, "-o", "json", **wrong).json
     assert (run["status"], run["metrics"]["loss"], run["params"]) == ("FINISHED", 39.0, {"alpha": "0.1"})
     shown = amlflow.ok("-w", "databricks://work", "workspace", "show", "-o", "json", **wrong).json

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from amlflow.errors import AmlflowError, NotAllowed
+from amlflow.errors import AmlflowError, NotAllowed, UsageError
 from amlflow.journal.errors import Refused
 from amlflow.journal.rest import RestServer
 from amlflow.journal.retry import RetryPolicy
@@ -44,6 +44,8 @@ class DatabricksRest:
             return self.server.request(method, path, body, timeout_s=timeout_s, retry=retry)
         except NotAllowed as error:
             raise Refused(401, "NO_CREDENTIALS", error.paragraph()) from error
+        except UsageError as error:
+            raise Refused(400, "INVALID_PARAMETER_VALUE", error.paragraph()) from error
         except AmlflowError as error:
             raise Refused(404, "RESOURCE_DOES_NOT_EXIST", error.paragraph()) from error
 
