@@ -14,7 +14,16 @@ from typing import Any
 
 import pytest
 
-pytest_plugins = ("servers", "emulated", "azure_workspaces", "deployable", "online", "browsers", "databricks_host", "compared")
+pytest_plugins = (
+    "servers",
+    "emulated",
+    "azure_workspaces",
+    "deployable",
+    "online",
+    "browsers",
+    "databricks_host",
+    "compared",
+)
 
 CLEARED = (
     "AMLFLOW_",
