@@ -31,6 +31,12 @@ LogOption = Annotated[
     bool, typer.Option("--log/--no-log", help="Keep the result as a run of the monitor's experiment.")
 ]
 ExperimentOption = Annotated[str, typer.Option("--experiment", "-e", help="Instead of NAME-monitoring.")]
+FailIfOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fail-if", metavar="EXPR", help="End with exit code 6 where a window makes it true: 'columns_drifted > 2'."
+    ),
+]
 MarkdownOption = Annotated[bool, typer.Option("--markdown", help="Print Markdown, for a pull request.")]
 
 
@@ -75,6 +81,7 @@ def drift(
     fail_on_drift: Annotated[
         bool, typer.Option("--fail-on-drift", help="End with exit code 6 where a column crossed a threshold.")
     ] = False,
+    fail_if: FailIfOption = None,
     html: Annotated[str, typer.Option("--html", metavar="FILE", help="Write a page with the distributions.")] = "",
     markdown: MarkdownOption = False,
     log: LogOption = True,
@@ -100,7 +107,9 @@ def drift(
         ignore or [],
         monitoring.kinds(kind or []),
     )
-    monitoring.drift(State.of(ctx), request, monitoring.View(markdown, html, log, experiment, fail_on_drift))
+    monitoring.drift(
+        State.of(ctx), request, monitoring.View(markdown, html, log, experiment, fail_on_drift, fail_if or [])
+    )
 
 
 @app.command(cls=Command)
@@ -142,6 +151,7 @@ def performance(
         bool,
         typer.Option("--fail-on-worse", help="End with exit code 6 where a metric is surely worse than in training."),
     ] = False,
+    fail_if: FailIfOption = None,
     markdown: MarkdownOption = False,
     log: LogOption = True,
     experiment: ExperimentOption = "",
@@ -160,4 +170,6 @@ def performance(
     rows = DataRequest(name, data or [], window, until, every, time)
     known = tracking.pairs(against, "metric of the training run") if against else {}
     request = PerformanceRequest(rows, truth, join, task, prediction, target, score, positive, baseline, known)
-    monitoring.performance(State.of(ctx), request, monitoring.View(markdown, "", log, experiment, fail_on_worse))
+    monitoring.performance(
+        State.of(ctx), request, monitoring.View(markdown, "", log, experiment, fail_on_worse, fail_if or [])
+    )

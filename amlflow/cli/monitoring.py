@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +14,14 @@ from amlflow.cli import progress
 from amlflow.cli.output import Column, number, print_table
 from amlflow.cli.state import State
 from amlflow.errors import AmlflowError, GateFailed, UsageError
+from amlflow.monitoring.windows import Window
 from amlflow.reports import drift as drift_report
 from amlflow.reports import drift_page
 from amlflow.reports import performance as performance_report
 from amlflow.reports.grid import Grid
-from amlflow.services import monitor_runs, monitoring, performing
+from amlflow.services import gates, monitor_runs, monitoring, performing
+from amlflow.services.expressions import Expression
+from amlflow.services.gates import Subject
 from amlflow.services.monitor_runs import Finding
 from amlflow.services.monitoring import DriftRequest
 from amlflow.services.performing import PerformanceRequest
@@ -33,29 +36,37 @@ class View:
     log: bool
     experiment: str
     fail: bool
+    fail_if: Sequence[str] = ()
 
 
 def drift(state: State, request: DriftRequest, view: View) -> None:
+    expressions = gates.read(view.fail_if, has_baseline=False)
     with _scratch() as folder, progress.steps(state) as say:
         found = monitoring.find_drift(state.workspace, request, folder, say)
     report, document = found.report, drift_report.document(found.report)
     page = drift_page.page(report, number) if view.html or view.log else ""
     if view.html:
         _write(view.html, page)
-    run_id = _logged(state, view, lambda: monitor_runs.of_drift(report, found.name, found.run_id, document, page))
+    finding = monitor_runs.of_drift(report, found.name, found.run_id, document, page)
+    run_id = _logged(state, view, finding)
     text = drift_report.as_markdown(report, number) if view.markdown else ""
     _show(state, {"run_id": run_id, **document}, drift_report.grid(report, number), drift_report.summary(report), text)
+    _check_gates(expressions, finding, [window.window for window in report.windows])
     _check_drift(view, report.failing)
 
 
 def performance(state: State, request: PerformanceRequest, view: View) -> None:
+    expressions = gates.read(view.fail_if, has_baseline=True)
     with _scratch() as folder, progress.steps(state) as say:
         found = performing.find_performance(state.workspace, request, folder, say)
     report, document = found.report, performance_report.document(found.report)
-    run_id = _logged(state, view, lambda: monitor_runs.of_performance(report, found.name, found.run_id, document))
+    finding = monitor_runs.of_performance(report, found.name, found.run_id, document)
+    before = {key: logged.value for key, logged in report.before.items()}
+    run_id = _logged(state, view, finding)
     text = performance_report.as_markdown(report, number) if view.markdown else ""
     grid, lines = performance_report.grid(report, number), performance_report.summary(report)
     _show(state, {"run_id": run_id, **document}, grid, lines, text)
+    _check_gates(expressions, finding, [window.window for window in report.windows], before)
     if view.fail and report.worse:
         raise GateFailed(
             f"The model is worse than in training by {', '.join(report.worse)}.", "See the intervals above."
@@ -82,6 +93,21 @@ def need(value: str, what: str) -> None:
         raise UsageError(f"There is no {what.split()[0]}.", f"Give {what}.")
 
 
+def _check_gates(
+    expressions: Sequence[Expression],
+    finding: Finding,
+    windows: Sequence[Window],
+    before: Mapping[str, float] | None = None,
+) -> None:
+    """Hold each window to the gates by the metrics that are logged of it; `before` are those of training, the gates' baseline."""
+    training = Subject("", "training", before or {}, {})
+    subjects = [training]
+    for step, window in enumerate(windows):
+        values = {point.key: point.value for point in finding.points if point.step == step}
+        subjects.append(Subject("", window.label, values, finding.params))
+    gates.check(gates.judge(expressions, subjects, training), "window")
+
+
 def _check_drift(view: View, failing: Sequence[str]) -> None:
     """The one place that says whether what was found fails the command."""
     if view.fail and failing:
@@ -91,11 +117,11 @@ def _check_drift(view: View, failing: Sequence[str]) -> None:
         )
 
 
-def _logged(state: State, view: View, finding: Callable[[], Finding]) -> str:
+def _logged(state: State, view: View, finding: Finding) -> str:
     """The id of the run that keeps it; empty where none is wanted."""
     if not view.log:
         return ""
-    run = monitor_runs.log(state.workspace, finding(), view.experiment)
+    run = monitor_runs.log(state.workspace, finding, view.experiment)
     state.note(
         f"Logged as run {run.id[:8]} of experiment {run.experiment_name}: `amlflow compare -e {run.experiment_name}`."
     )

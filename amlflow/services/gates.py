@@ -47,12 +47,12 @@ def judge(gates: Sequence[Expression], subjects: Sequence[Subject], baseline: Su
     return [_finding(gate, subject, baseline) for subject in judged for gate in gates]
 
 
-def check(findings: Sequence[Finding]) -> None:
-    """Raises `GateFailed`, naming run, expression and values, where a gate did not hold."""
+def check(findings: Sequence[Finding], what: str = "group") -> None:
+    """Raises `GateFailed`, naming run, expression and values, where a gate did not hold. `what` is what has no id."""
     bad = [finding for finding in findings if finding.outcome != "passed"]
     if not bad:
         return
-    told = "; ".join(f"{_called(finding)}: {finding.sentence()}" for finding in bad[:_SHOWN])
+    told = "; ".join(f"{_called(finding, what)}: {finding.sentence()}" for finding in bad[:_SHOWN])
     more = f"; and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
     raise GateFailed(f"{summary(findings)}. {told}{more}.")
 
@@ -92,5 +92,5 @@ def _missing(name: Name, of: Subject) -> str:
     )
 
 
-def _called(finding: Finding) -> str:
-    return f"run {finding.subject!r} ({finding.subject_id})" if finding.subject_id else f"group {finding.subject!r}"
+def _called(finding: Finding, what: str) -> str:
+    return f"run {finding.subject!r} ({finding.subject_id})" if finding.subject_id else f"{what} {finding.subject!r}"

@@ -135,6 +135,14 @@ def test_drift_is_told_shown_and_gated(wine: Any, work: Path) -> None:
         "colour": ["categorical", "drifted"],
     }
     assert "New categories: 'rose'" in moved.err
+    for gate, code in (
+        ("columns_drifted > 1", 6),
+        ("columns_drifted > 2", 0),
+        ("absent > 2", 6),
+        ("columns_drifted >", 2),
+    ):
+        gated = wine.drift("--data", "moved.csv", "--baseline", "baseline.csv", "--no-log", "--fail-if", gate)
+        assert gated.code == code, gated.err
     markdown = wine.drift("--data", "moved.csv", "--baseline", "baseline.csv", "--no-log", "--markdown")
     assert markdown.code == 0
     assert "| COLUMN | KIND |" in markdown.out
@@ -341,6 +349,10 @@ def test_performance_by_the_day_against_the_training_run(wine: Any, work: Path) 
     assert accuracy["value"] == pytest.approx(0.9, abs=0.06)
     assert accuracy["low"] < accuracy["value"] < accuracy["high"]
     assert (accuracy["training_metric"], accuracy["worse"]) == ("val_accuracy", True)
+    gated = wine(*base, "--no-log", "--fail-if", "accuracy < baseline - 0.02")
+    assert gated.code == 6
+    assert "window" in gated.err
+    wine.ok(*base, "--no-log", "--fail-if", "accuracy < 0.5 or rows < 1000")
     failed = wine(*base, "--no-log", "--fail-on-worse")
     assert failed.code == 6
     assert "accuracy" in failed.err

@@ -17,7 +17,7 @@ from amlflow.errors import UsageError
 from amlflow.services.deployment import DeployRequest
 from amlflow.services.readiness import azure, check, model, packages, pythons, repairs
 from amlflow.services.readiness.findings import HOSTINGS, Finding
-from amlflow.targets.base import DeployOptions, ModelToDeploy
+from amlflow.targets.base import DeployOptions, OnlineOptions, ModelToDeploy
 from amlflow.workspaces.azure.rights import Rights
 
 CLOUDPICKLE = f"cloudpickle=={version('cloudpickle')}"
@@ -331,7 +331,7 @@ def test_the_memory_of_the_machines(folder: Path) -> None:
 
     sizes = [MachineSize("small", "f", 2, 7.0, 0, 0, 100), MachineSize("large", "f", 8, 64.0, 0, 0, 100)]
     finding: Callable[[float], list[Finding]] = lambda gb: azure.fits(  # noqa: E731
-        sizes, DeployOptions(instance_type="small"), int(gb * 1e9), False
+        sizes, DeployOptions(online=OnlineOptions(instance_type="small")), int(gb * 1e9), False
     )
     assert [item.severity for item in finding(1)] == ["ok"]
     assert [(item.what, item.severity) for item in finding(5)] == [("quota", "ok"), ("memory", "warning")]
