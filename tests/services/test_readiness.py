@@ -17,7 +17,7 @@ from amlflow.errors import UsageError
 from amlflow.services.deployment import DeployRequest
 from amlflow.services.readiness import azure, check, model, packages, pythons, repairs
 from amlflow.services.readiness.findings import HOSTINGS, Finding
-from amlflow.targets.base import DeployOptions, OnlineOptions, ModelToDeploy
+from amlflow.targets.base import DeployOptions, ModelToDeploy, OnlineOptions
 from amlflow.workspaces.azure.rights import Rights
 
 CLOUDPICKLE = f"cloudpickle=={version('cloudpickle')}"
