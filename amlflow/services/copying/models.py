@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import posixpath
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from amlflow.journal import emulated
 from amlflow.journal.creation import KEY_TAG
 from amlflow.journal.errors import Refused, Unreachable
 from amlflow.journal.router import Router
+from amlflow.services import tracking
 from amlflow.services.copying.ends import MODEL_TAG, End, Ledger
 from amlflow.workspaces.base import Run
 from amlflow.workspaces.local import artifacts
@@ -103,7 +105,7 @@ class ModelCopies:
         copy = found or self._make(model, run)
         copy_id = copy["info"]["model_id"]
         self._ledger.note_model(info["model_id"], copy_id)
-        self._bring_files(info["model_id"], copy["info"]["artifact_uri"])
+        self._bring_files(info["model_id"], copy["info"], found is None)
         if copy["info"].get("status") != _READY:
             if self.is_entity(copy_id):
                 # Whoever sees it ready may load it at once.
@@ -125,7 +127,8 @@ class ModelCopies:
         made: dict[str, Any] = self._router.call("POST", f"{API}/logged-models", body)["model"]
         return made
 
-    def _bring_files(self, model_id: str, address: str) -> None:
+    def _bring_files(self, model_id: str, copy: Mapping[str, Any], is_new: bool) -> None:
+        address = copy["artifact_uri"]
         folder = self._source.workspace.fetch(f"models:/{model_id}")
         wanted = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
         root = artifacts.local_folder(address)
@@ -142,7 +145,7 @@ class ModelCopies:
 
         try:
             place = repository(address, self._router)
-            sizes = dict(_files(place))
+            sizes = {} if is_new else self._sizes(copy, place)
             for below, file in wanted.items():
                 if sizes.get(below) != file.stat().st_size:
                     place.log_artifact(str(file), posixpath.dirname(below) or None)
@@ -150,6 +153,15 @@ class ModelCopies:
             raise AmlflowError(
                 f"The files of the model {model_id} cannot be copied: {str(error).splitlines()[0]}"
             ) from error
+
+    def _sizes(self, copy: Mapping[str, Any], place: Any) -> dict[str, int | None]:
+        """Path below the model -> size in bytes, of what is there."""
+        if self.is_entity(copy["model_id"]):
+            return dict(_files(place))
+        # Among the artifacts of its run, in a folder of its name.
+        below = f"{copy['name']}/"
+        held = tracking.artifacts(self._target.workspace, copy["source_run_id"], sys.maxsize)
+        return {item.path.removeprefix(below): item.size_bytes for item in held if item.path.startswith(below)}
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
