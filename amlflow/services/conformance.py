@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from amlflow import serving
 from amlflow.environments import build, spec
 from amlflow.errors import AmlflowError, NotFound, UsageError
-from amlflow.services import deployment, registry
+from amlflow.services import deployment, model_scripts, registry
 from amlflow.targets import answers, payloads
 from amlflow.targets.base import Endpoint
 from amlflow.workspaces.base import Workspace
 
 _REFERENCE_S = 900.0
-_TAIL_LINES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,32 +90,15 @@ def _reference(
             for body, request in zip(bodies, requests, strict=True)
         ]
         asked.write_text(json.dumps(listed), encoding="utf-8")
-        script = Path(serving.__file__).with_name("reference.py")
-        # Nothing of what is set up here for MLflow may reach the model: it is asked as it is.
-        env = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "_MLFLOW_", "PYTHON"))}
-        try:
-            done = subprocess.run(
-                [str(environment.python), "-I", str(script), str(folder), str(asked), str(given)],
-                env={**env, **environment.variables()},
-                cwd=scratch,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=False,
-                timeout=_REFERENCE_S,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise AmlflowError(
-                f"MLflow's pyfunc.predict of {label} has not ended after {_REFERENCE_S / 60:.0f} minutes."
-            ) from error
-        if done.returncode != 0 or not given.is_file():
-            tail = " ".join(line.strip() for line in done.stderr.splitlines()[-_TAIL_LINES:] if line.strip())
-            raise AmlflowError(
-                f"MLflow cannot answer the request with {label} itself: {tail[-1500:] or f'exit code {done.returncode}'}",
-                "Correct the data, or the model's requirements where a package is missing.",
-            )
-        found: list[Any] = json.loads(given.read_text(encoding="utf-8"))
+        found: list[Any] = model_scripts.answer(
+            environment,
+            "reference.py",
+            [folder, asked, given],
+            _REFERENCE_S,
+            f"MLflow's pyfunc.predict of {label} has not ended",
+            f"MLflow cannot answer the request with {label} itself",
+            "Correct the data, or the model's requirements where a package is missing.",
+        )
         return found
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
+from deployable import put
 from emulated import Running
-from test_managed_endpoints import put
 
 
 @pytest.fixture

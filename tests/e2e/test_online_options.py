@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 import requests
-from deployable import ROW, monitored, sample
+from deployable import ROW, monitored, put, sample
 from emulated import Running
-from online import put
 
 DEPLOYMENTS = "2023-04-01-preview"
 INSIGHTS = "2022-10-01"

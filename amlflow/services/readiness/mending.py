@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from amlflow import serving
 from amlflow.environments import build
 from amlflow.errors import AmlflowError, UsageError
-from amlflow.services import conformance, deployment, registry
+from amlflow.services import conformance, deployment, model_scripts, registry
 from amlflow.services.deployment import DeployRequest
 from amlflow.services.readiness import check, repairs
 from amlflow.services.readiness.findings import Finding, Hosting
@@ -112,30 +108,13 @@ def _inferred_signature(model: ModelToDeploy, report: Callable[[str], None]) -> 
     environment = build.ensure(*conformance.model_environment(model.folder, "uv"), report)
     report(f"Asking {model.label} its input example…")
     with tempfile.TemporaryDirectory(prefix="amlflow-") as scratch:
-        answer = Path(scratch) / "signature.json"
-        script = Path(serving.__file__).with_name("infer_signature.py")
-        env = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "_MLFLOW_", "PYTHON"))}
-        try:
-            done = subprocess.run(
-                [str(environment.python), "-I", str(script), str(model.folder), str(answer)],
-                env={**env, **environment.variables()},
-                cwd=scratch,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=False,
-                timeout=_PREDICT_S,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise AmlflowError(
-                f"No signature was inferred: the model has not answered its input example after {_PREDICT_S / 60:.0f} minutes."
-            ) from error
-        if done.returncode != 0 or not answer.is_file():
-            tail = " ".join(line.strip() for line in done.stderr.splitlines()[-_TAIL_LINES:] if line.strip())
-            raise AmlflowError(
-                f"No signature was inferred: the model cannot answer its input example: {tail[-800:] or done.returncode}",
-                "Log it again with `signature=mlflow.models.infer_signature(X, y)`.",
-            )
-        found: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
+        found: dict[str, Any] = model_scripts.answer(
+            environment,
+            "infer_signature.py",
+            [model.folder, Path(scratch) / "signature.json"],
+            _PREDICT_S,
+            "No signature was inferred: the model has not answered its input example",
+            "No signature was inferred: the model cannot answer its input example",
+            "Log it again with `signature=mlflow.models.infer_signature(X, y)`.",
+        )
         return found

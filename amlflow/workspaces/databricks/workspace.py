@@ -122,17 +122,9 @@ class DatabricksWorkspace(RestWorkspace):
         return self._files.copy_out(root, path, destination, near)
 
     def fetch(self, location: str) -> Path:
-        if location.startswith("models:/m-"):
-            location = self._models.logged_location(location.removeprefix("models:/"))
-        elif location.startswith("models:/"):
-            name, _, version = location.removeprefix("models:/").rpartition("/")
-            location = self._models.version_location(name, version)
-        elif location.startswith("runs:/"):
-            owner, _, path = location.removeprefix("runs:/").partition("/")
-            location = f"{self.get_run(owner).artifact_uri}/{path}"
-        elif Path(location).is_absolute() and (Path(location) / "MLmodel").is_file():
+        if Path(location).is_absolute() and (Path(location) / "MLmodel").is_file():
             return Path(location)
-        return self._files.fetch(location)
+        return self._files.fetch(self._stored(location))
 
     def fetch_file(self, location: str, path: str, destination: Path) -> Path:
         return artifacts.copy_out(self.fetch(location), path, destination)

@@ -113,6 +113,18 @@ class RestWorkspace:
                 found.append(LoggedModel(name, f"runs:/{run_id}/{name}", f"{run.artifact_uri}/{name}", created))
         return found
 
+    def _stored(self, location: str) -> str:
+        """Where the files of what a location names are kept."""
+        if location.startswith("models:/m-"):
+            return self._models.logged_location(location.removeprefix("models:/"))
+        if location.startswith("models:/"):
+            name, _, version = location.removeprefix("models:/").rpartition("/")
+            return self._models.version_location(name, version)
+        if location.startswith("runs:/"):
+            owner, _, path = location.removeprefix("runs:/").partition("/")
+            return f"{self.get_run(owner).artifact_uri}/{path}"
+        return location
+
     def list_models(self) -> list[RegisteredModel]:
         return self._models.all()
 

@@ -93,17 +93,9 @@ class ServerWorkspace(RestWorkspace):
         return self._artifacts.copy_out(self.get_run(run_id).artifact_uri, path, destination)
 
     def fetch(self, location: str) -> Path:
-        if location.startswith("models:/m-"):
-            location = self._models.logged_location(location.removeprefix("models:/"))
-        elif location.startswith("models:/"):
-            name, _, version = location.removeprefix("models:/").rpartition("/")
-            location = self._models.version_location(name, version)
-        elif location.startswith("runs:/"):
-            owner, _, path = location.removeprefix("runs:/").partition("/")
-            location = f"{self.get_run(owner).artifact_uri}/{path}"
-        elif Path(location).is_absolute() and (Path(location) / "MLmodel").is_file():
+        if Path(location).is_absolute() and (Path(location) / "MLmodel").is_file():
             return Path(location)
-        return self._artifacts.fetch(location)
+        return self._artifacts.fetch(self._stored(location))
 
     def fetch_file(self, location: str, path: str, destination: Path) -> Path:
         return self._artifacts.copy_out(location, path, destination)
