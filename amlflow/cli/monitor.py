@@ -152,6 +152,7 @@ def performance(
         typer.Option("--fail-on-worse", help="End with exit code 6 where a metric is surely worse than in training."),
     ] = False,
     fail_if: FailIfOption = None,
+    html: Annotated[str, typer.Option("--html", metavar="FILE", help="Write a page with the metrics over time.")] = "",
     markdown: MarkdownOption = False,
     log: LogOption = True,
     experiment: ExperimentOption = "",
@@ -171,5 +172,5 @@ def performance(
     known = tracking.pairs(against, "metric of the training run") if against else {}
     request = PerformanceRequest(rows, truth, join, task, prediction, target, score, positive, baseline, known)
     monitoring.performance(
-        State.of(ctx), request, monitoring.View(markdown, "", log, experiment, fail_on_worse, fail_if or [])
+        State.of(ctx), request, monitoring.View(markdown, html, log, experiment, fail_on_worse, fail_if or [])
     )

@@ -16,7 +16,7 @@ from amlflow.cli.state import State
 from amlflow.errors import AmlflowError, GateFailed, UsageError
 from amlflow.monitoring.windows import Window
 from amlflow.reports import drift as drift_report
-from amlflow.reports import drift_page
+from amlflow.reports import drift_page, performance_page
 from amlflow.reports import performance as performance_report
 from amlflow.reports.grid import Grid
 from amlflow.services import gates, monitor_runs, monitoring, performing
@@ -60,7 +60,10 @@ def performance(state: State, request: PerformanceRequest, view: View) -> None:
     with _scratch() as folder, progress.steps(state) as say:
         found = performing.find_performance(state.workspace, request, folder, say)
     report, document = found.report, performance_report.document(found.report)
-    finding = monitor_runs.of_performance(report, found.name, found.run_id, document)
+    page = performance_page.page(report, number) if view.html or view.log else ""
+    if view.html:
+        _write(view.html, page)
+    finding = monitor_runs.of_performance(report, found.name, found.run_id, document, page)
     before = {key: logged.value for key, logged in report.before.items()}
     run_id = _logged(state, view, finding)
     text = performance_report.as_markdown(report, number) if view.markdown else ""
