@@ -87,6 +87,15 @@ def complete_endpoint(ctx: typer.Context, incomplete: str) -> list[str]:
     return _quietly(names, incomplete)
 
 
+def complete_monitor(ctx: typer.Context, incomplete: str) -> list[str]:
+    def names() -> Iterable[str]:
+        from amlflow.services import monitors
+
+        return [monitor.name for monitor in monitors.listing(_workspace(ctx))]
+
+    return _quietly(names, incomplete)
+
+
 def _workspace(ctx: typer.Context) -> Workspace:
     from amlflow.cli.state import State
 
