@@ -98,12 +98,20 @@ def create(
             help="Post JSON to this https address where something crossed; - reads it from stdin.",
         ),
     ] = "",
+    email: Annotated[
+        list[str] | None,
+        typer.Option("--email", metavar="ADDRESS", help="Whom Azure ML tells, by mail; may be given several times."),
+    ] = None,
+    export: Annotated[
+        str, typer.Option("--export", metavar="FILE", help="Write `az ml schedule create`'s YAML, and create nothing.")
+    ] = "",
     experiment: ExperimentOption = "",
     replace: Annotated[bool, typer.Option("--replace", help="Instead of the monitor of that name.")] = False,
 ) -> None:
     """Keep a monitor of drift, or of performance, and print the lines by which cron or a CI service runs it.
 
-    Nothing of amlflow's stays running: cron or the CI service calls `amlflow monitor run NAME`.
+    Nothing of amlflow's stays running: cron or the CI service calls `amlflow monitor run NAME`. In an Azure ML workspace it is
+    a schedule that Azure runs; its data are what the endpoint collects, its baseline azureml:NAME:VERSION or a run's table.
 
     Example: amlflow monitor create wine-drift --endpoint wine --every 1d --fail
     """
@@ -113,28 +121,23 @@ def create(
     rows = DataRequest(endpoint, data or [], window, "", "", time)
     truths = keeping.Truth(truth, join, task, target, score, positive, against or [])
     columns = keeping.Columns(metric or [], threshold or [], prediction or [], ignore or [], kind or [])
-    request = keeping.request(rows, baseline, columns, truths, performance)
-    keeping.create(
-        State.of(ctx), keeping.Kept(name, every, cron, webhook, fail, fail_if or [], experiment), request, replace
-    )
+    kept = keeping.Kept(name, every, cron, webhook, email or [], fail, fail_if or [], experiment, export, replace)
+    keeping.create(State.of(ctx), kept, keeping.Watched(rows, baseline, columns, truths, performance))
 
 
 def list_(ctx: typer.Context) -> None:
     """List the monitors."""
-    from amlflow.services import monitors
+    from amlflow.cli import monitor_keeping as keeping
 
     state = State.of(ctx)
-    found = [monitor.record() for monitor in monitors.listing(state.workspace)]
-    state.out.many(found, _COLUMNS, "name", "No monitors.")
+    state.out.many(keeping.records(state), _COLUMNS, "name", "No monitors.")
 
 
 def show(ctx: typer.Context, name: MonitorArgument) -> None:
     """Show a monitor, and the lines that run it."""
     from amlflow.cli import monitor_keeping as keeping
-    from amlflow.services import monitors
 
-    state = State.of(ctx)
-    keeping.show(state, monitors.get(state.workspace, name))
+    keeping.show(State.of(ctx), name)
 
 
 def run(
@@ -154,9 +157,7 @@ def run(
 
 
 def delete(ctx: typer.Context, name: MonitorArgument) -> None:
-    """Forget a monitor. Its runs stay, and so does a line in a crontab."""
-    from amlflow.services import monitors
+    """Delete a monitor. Its runs stay, and so does a line in a crontab."""
+    from amlflow.cli import monitor_keeping as keeping
 
-    state = State.of(ctx)
-    monitors.delete(state.workspace, name)
-    state.note(f"Forgot {name!r}. Take its line out of the crontab, or out of the CI service's file.")
+    keeping.delete(State.of(ctx), name)
