@@ -90,8 +90,13 @@ def complete_endpoint(ctx: typer.Context, incomplete: str) -> list[str]:
 def complete_monitor(ctx: typer.Context, incomplete: str) -> list[str]:
     def names() -> Iterable[str]:
         from amlflow.services import monitors
+        from amlflow.workspaces.abilities import HasOnlineEndpoints
+        from amlflow.workspaces.azure.monitors import AzureMonitors
 
-        return [monitor.name for monitor in monitors.listing(_workspace(ctx))]
+        workspace = _workspace(ctx)
+        if isinstance(workspace, HasOnlineEndpoints):
+            return [monitor["name"] for monitor in AzureMonitors(workspace.service).list()]
+        return [monitor.name for monitor in monitors.listing(workspace)]
 
     return _quietly(names, incomplete)
 

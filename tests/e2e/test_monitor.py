@@ -489,6 +489,10 @@ def test_an_endpoints_baseline_is_what_its_model_was_trained_on(wine: Any, work:
         assert [(c["column"], c["baseline_column"]) for c in found["windows"][0]["columns"]][-1] == ("0", "price")
         logged = wine.ok("run", "show", found["run_id"], "-o", "json").json
         assert logged["experiment"] == "pricing-monitoring"
+        wine.ok("monitor", "create", "watch", "--endpoint", "pricing", "--every", "1d", "--fail")
+        watched = wine.ok("monitor", "run", "watch", "-o", "json").json
+        assert watched["windows"][0]["rows"] == 150
+        assert wine.ok("run", "show", watched["run_id"], "-o", "json").json["experiment"] == "watch-monitoring"
         other = root / "model_inputs"
         for file in other.rglob("*.jsonl"):
             file.write_text(file.read_text().replace('"age"', '"years"'))

@@ -60,9 +60,7 @@ def _model(azure: Running) -> str:
     return place
 
 
-def test_a_monitor_of_the_workspace(
-    azure: Running, amlflow: Any, ml_client: Any, collecting: str, records: list[Path], work: Path
-) -> None:
+def test_a_monitor_of_the_workspace(azure: Running, amlflow: Any, ml_client: Any, collecting: str, work: Path) -> None:
     trained, name = _asset(azure, f"train-{uuid.uuid4().hex[:6]}", "mltable"), f"watch-{uuid.uuid4().hex[:6]}"
     base = ("monitor", "create", name, "--endpoint", collecting, "--baseline", trained)
     options = ("--every", "1d", "--threshold", "normalizedWassersteinDistance=0.3", "--prediction", "output=price")
@@ -101,18 +99,36 @@ def test_a_monitor_of_the_workspace(
     amlflow.ok("monitor", "delete", name)
     gone = amlflow("monitor", "delete", name)
     assert gone.code == 3
-    _check_contract(records)
 
 
-def _check_contract(records: list[Path]) -> None:
+@pytest.fixture(scope="module")
+def described() -> contract.Contract:
     root = contract.folder()
     if root is None:
         pytest.skip("the contract folder is not beside the repository (AMLFLOW_CONTRACT names another place)")
-    described = contract.Contract(root)
+    return contract.Contract(root)
+
+
+def test_a_runs_table_is_the_baseline_and_all_is_as_the_contract_says(
+    azure: Running, amlflow: Any, collecting: str, records: list[Path], described: contract.Contract, work: Path
+) -> None:
+    (work / "train.csv").write_text("age,price\n3,10\n")
+    amlflow.ok("track", "-e", "priced", "--run-name", "trained", "--", "true")
+    run = amlflow.ok("run", "show", "trained", "-q").out.strip()
+    amlflow.ok("log", "artifact", "train.csv", "--run", run)
+    name = f"watch-{uuid.uuid4().hex[:6]}"
+    amlflow.ok("monitor", "create", name, "--endpoint", collecting, "--baseline", run, "--email", "a@b.example")
+    asset = f"{azure.workspace_path}/data/baseline-{run}/versions/1"
+    made = azure.request("GET", asset, api_version=DEPLOYMENTS).json()["properties"]
+    place = f"ExperimentRun/dcid.{run}/train.csv"
+    assert made["dataUri"].endswith(f"/workspaceartifactstore/paths/{place}")
+    amlflow.ok("datastore", "download", place, "-n", "workspaceartifactstore", "--to", "fetched")
+    assert [file.read_text() for file in (work / "fetched").rglob("train.csv")] == ["age,price\n3,10\n"]
+    amlflow.ok("monitor", "delete", name)
     lines = [line for file in records for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
-    exchanges = [exchange for exchange in map(json.loads, lines) if "/schedules" in exchange["target"]]
-    assert {exchange["method"] for exchange in exchanges} >= {"GET", "PUT", "DELETE"}
-    assert [problem for exchange in exchanges for problem in described.problems(exchange) or []] == []
+    exchanges = [found for found in map(json.loads, lines) if f"/schedules/{name}" in found["target"]]
+    assert {found["method"] for found in exchanges} == {"GET", "PUT", "DELETE"}
+    assert [problem for found in exchanges for problem in described.problems(found) or []] == []
 
 
 def test_performance_by_its_signal(azure: Running, amlflow: Any, collecting: str) -> None:
