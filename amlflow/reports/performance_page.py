@@ -11,6 +11,7 @@ from amlflow.monitoring.performance import PerformanceReport
 from amlflow.reports import drift_page, performance
 from amlflow.reports.drift import CROSSED
 from amlflow.reports.drift_page import HEIGHT, WIDTH, polyline, svg, text
+from amlflow.reports.performance import short
 
 _STYLE = ".band{fill:var(--now);opacity:.2}.span{stroke:var(--now);opacity:.5;stroke-width:3}"
 # What of the height stays free above and below what is drawn.
@@ -37,12 +38,12 @@ def _card(metric: str, report: PerformanceReport, number: Callable[[float], str]
     ]
     before = report.before.get(metric)
     drawn = [(label, item) for label, item in found if item.value == item.value]
-    known = f"<p>In training: {number(before.value)} ({escape(before.key)})</p>" if before else ""
+    known = f"<p>In training: {short(before.value, number)} ({escape(before.key)})</p>" if before else ""
     if not drawn:
         return f"<section class=card><h2>{escape(metric)}</h2>{known}<p>Not defined in any window.</p></section>\n"
     bad = " bad" if metric in report.worse else ""
     newest = drawn[-1][1]
-    said = f"<p>{number(newest.value)} ({number(newest.low)} to {number(newest.high)}), the newest</p>"
+    said = f"<p>{short(newest.value, number)} ({short(newest.low, number)} to {short(newest.high, number)}), the newest</p>"
     picture = _way(metric, drawn, before.value if before else None, number)
     return f"<section class='card{bad}'><h2>{escape(metric)}</h2>{picture}{said}{known}</section>\n"
 
@@ -77,8 +78,8 @@ def _way(
         parts.append(f"<line class='limit' x1='0' x2='{WIDTH}' y1='{y(before):.1f}' y2='{y(before):.1f}'/>")
     parts.append(polyline([(x, y(item.value)) for x, (_, item) in zip(places, drawn, strict=True)], "way"))
     parts += [
-        f"<circle class='dot' cx='{x:.1f}' cy='{y(item.value):.1f}' r='2.5'><title>{escape(label)}: {number(item.value)} "
-        f"({number(item.low)} to {number(item.high)})</title></circle>"
+        f"<circle class='dot' cx='{x:.1f}' cy='{y(item.value):.1f}' r='2.5'><title>{escape(label)}: {short(item.value, number)} "
+        f"({short(item.low, number)} to {short(item.high, number)})</title></circle>"
         for x, (label, item) in zip(places, drawn, strict=True)
     ]
     first, last = (drawn[i][0].partition(" to ")[0] for i in (0, -1))
