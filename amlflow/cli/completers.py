@@ -87,6 +87,20 @@ def complete_endpoint(ctx: typer.Context, incomplete: str) -> list[str]:
     return _quietly(names, incomplete)
 
 
+def complete_monitor(ctx: typer.Context, incomplete: str) -> list[str]:
+    def names() -> Iterable[str]:
+        from amlflow.services import monitors
+        from amlflow.workspaces.abilities import HasOnlineEndpoints
+        from amlflow.workspaces.azure.monitors import AzureMonitors
+
+        workspace = _workspace(ctx)
+        if isinstance(workspace, HasOnlineEndpoints):
+            return [monitor["name"] for monitor in AzureMonitors(workspace.service).list()]
+        return [monitor.name for monitor in monitors.listing(workspace)]
+
+    return _quietly(names, incomplete)
+
+
 def _workspace(ctx: typer.Context) -> Workspace:
     from amlflow.cli.state import State
 

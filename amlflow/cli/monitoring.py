@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +16,11 @@ from amlflow.cli.state import State
 from amlflow.errors import AmlflowError, GateFailed, UsageError
 from amlflow.monitoring.windows import Window
 from amlflow.reports import drift as drift_report
-from amlflow.reports import drift_page
+from amlflow.reports import drift_page, performance_page
 from amlflow.reports import performance as performance_report
 from amlflow.reports.grid import Grid
 from amlflow.services import gates, monitor_runs, monitoring, performing
+from amlflow.services.alerts import Crossed
 from amlflow.services.expressions import Expression
 from amlflow.services.gates import Subject
 from amlflow.services.monitor_runs import Finding
@@ -29,7 +30,8 @@ from amlflow.services.performing import PerformanceRequest
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How to print, whether to write a page and to log a run (in `experiment`), and whether what was found fails the command."""
+    """How to print, whether to write a page and to log a run (in `experiment`), and whether what was found fails the command;
+    `tell` is called where something crossed a threshold or a gate did not hold, before the command fails of it."""
 
     markdown: bool
     html: str
@@ -37,6 +39,7 @@ class View:
     experiment: str
     fail: bool
     fail_if: Sequence[str] = ()
+    tell: Callable[[Crossed], None] = lambda crossed: None
 
 
 def drift(state: State, request: DriftRequest, view: View) -> None:
@@ -51,8 +54,9 @@ def drift(state: State, request: DriftRequest, view: View) -> None:
     run_id = _logged(state, view, finding)
     text = drift_report.as_markdown(report, number) if view.markdown else ""
     _show(state, {"run_id": run_id, **document}, drift_report.grid(report, number), drift_report.summary(report), text)
-    _check_gates(expressions, finding, [window.window for window in report.windows])
-    _check_drift(view, report.failing)
+    with _telling(view, finding, report.failing, run_id):
+        _check_gates(expressions, finding, [window.window for window in report.windows])
+        _check_drift(view, report.failing)
 
 
 def performance(state: State, request: PerformanceRequest, view: View) -> None:
@@ -60,17 +64,21 @@ def performance(state: State, request: PerformanceRequest, view: View) -> None:
     with _scratch() as folder, progress.steps(state) as say:
         found = performing.find_performance(state.workspace, request, folder, say)
     report, document = found.report, performance_report.document(found.report)
-    finding = monitor_runs.of_performance(report, found.name, found.run_id, document)
+    page = performance_page.page(report, number) if view.html or view.log else ""
+    if view.html:
+        _write(view.html, page)
+    finding = monitor_runs.of_performance(report, found.name, found.run_id, document, page)
     before = {key: logged.value for key, logged in report.before.items()}
     run_id = _logged(state, view, finding)
     text = performance_report.as_markdown(report, number) if view.markdown else ""
     grid, lines = performance_report.grid(report, number), performance_report.summary(report)
     _show(state, {"run_id": run_id, **document}, grid, lines, text)
-    _check_gates(expressions, finding, [window.window for window in report.windows], before)
-    if view.fail and report.worse:
-        raise GateFailed(
-            f"The model is worse than in training by {', '.join(report.worse)}.", "See the intervals above."
-        )
+    with _telling(view, finding, report.worse, run_id):
+        _check_gates(expressions, finding, [window.window for window in report.windows], before)
+        if view.fail and report.worse:
+            raise GateFailed(
+                f"The model is worse than in training by {', '.join(report.worse)}.", "See the intervals above."
+            )
 
 
 def predictions(given: Sequence[str]) -> dict[str, str]:
@@ -91,6 +99,19 @@ def kinds(given: Sequence[str]) -> Mapping[str, str]:
 def need(value: str, what: str) -> None:
     if not value:
         raise UsageError(f"There is no {what.split()[0]}.", f"Give {what}.")
+
+
+@contextmanager
+def _telling(view: View, finding: Finding, crossed: Sequence[str], run_id: str) -> Iterator[None]:
+    gate = ""
+    try:
+        yield
+    except GateFailed as error:
+        gate = error.message
+        raise
+    finally:
+        if crossed or gate:
+            view.tell(Crossed(finding.name, finding.kind, crossed, gate, run_id))
 
 
 def _check_gates(

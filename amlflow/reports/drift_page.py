@@ -9,8 +9,9 @@ from html import escape
 from amlflow.monitoring import metrics
 from amlflow.monitoring.drift import ColumnReport, DriftReport, Picture, Reading
 from amlflow.reports import drift
+from amlflow.reports.grid import Grid
 
-_WIDTH, _HEIGHT, _FOOT = 360, 130, 16
+WIDTH, HEIGHT, _FOOT = 360, 130, 16
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1c1e21;--paper:#fff;--line:#d5d9de;--base:#7d8b99;--now:#d9622b;--bad:#b3261e;--good:#2e7d32}
 @media(prefers-color-scheme:dark){:root{--ink:#e6e8ea;--paper:#16181b;--line:#3a3f45;--base:#8e9cab;--now:#ff9259;--bad:#ff8a80;--good:#81c784}}
@@ -31,25 +32,38 @@ td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}tr.bad td{color:var
 
 def page(report: DriftReport, number: Callable[[float], str]) -> str:
     """The whole document. Names and values of the data are escaped."""
-    lines = drift.summary(report)
-    table = drift.grid(report, number)
-    head = "".join(f"<th{_right(i, table.right)}>{escape(text)}</th>" for i, text in enumerate(table.headings))
-    body = "".join(
-        f"<tr{' class=bad' if any(drift.CROSSED in cell for cell in row) else ''}>"
-        + "".join(f"<td{_right(i, table.right)}>{escape(cell)}</td>" for i, cell in enumerate(row))
-        + "</tr>\n"
-        for row in table.rows
+    key = "<p class=key><span style='background:var(--base)'></span>baseline<span style='background:var(--now)'></span>data</p>\n"
+    cards = "".join(_card(name, report, number) for name in _names(report))
+    return document(
+        f"Drift of {report.data}",
+        drift.summary(report),
+        table(drift.grid(report, number), drift.CROSSED),
+        key + f"<div class=cards>\n{cards}</div>",
     )
+
+
+def document(title: str, lines: Sequence[str], rows: str, rest: str, style: str = "") -> str:
+    """An HTML document of a report: its `lines`, of which the first says what came out, its table and, as HTML, the `rest`."""
     notes = "".join(f"<li>{escape(line)}</li>" for line in lines[1:])
     return (
         "<!doctype html>\n<html lang=en><head><meta charset=utf-8>"
         "<meta name=viewport content='width=device-width,initial-scale=1'>"
-        f"<title>Drift of {escape(report.data)}</title><style>{_STYLE}</style></head><body>\n"
-        f"<h1>Drift of {escape(report.data)}</h1><p>{escape(lines[0])}</p>\n<ul>{notes}</ul>\n"
-        f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>\n"
-        "<p class=key><span style='background:var(--base)'></span>baseline<span style='background:var(--now)'></span>data</p>\n"
-        f"<div class=cards>\n{''.join(_card(name, report, number) for name in _names(report))}</div>\n</body></html>\n"
+        f"<title>{escape(title)}</title><style>{_STYLE}{style}</style></head><body>\n"
+        f"<h1>{escape(title)}</h1><p>{escape(lines[0]) if lines else ''}</p>\n<ul>{notes}</ul>\n"
+        f"<div class=wide>{rows}</div>\n{rest}\n</body></html>\n"
     )
+
+
+def table(grid: Grid, marked: str) -> str:
+    """The grid as HTML; a row with a cell that holds `marked` stands out."""
+    head = "".join(f"<th{_right(i, grid.right)}>{escape(heading)}</th>" for i, heading in enumerate(grid.headings))
+    body = "".join(
+        f"<tr{' class=bad' if any(marked in cell for cell in row) else ''}>"
+        + "".join(f"<td{_right(i, grid.right)}>{escape(cell)}</td>" for i, cell in enumerate(row))
+        + "</tr>\n"
+        for row in grid.rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
 
 
 def _names(report: DriftReport) -> list[str]:
@@ -85,36 +99,36 @@ def _outline(picture: Picture, number: Callable[[float], str]) -> str:
     """Bars for the baseline and a stepped line for the data, over one axis."""
     most = max(*picture.baseline, *picture.sample) or 1.0
     count = len(picture.baseline)
-    step = _WIDTH / count
+    step = WIDTH / count
     bars = "".join(
-        _bar(i * step, _y(share, most), max(0.5, step - 1), _HEIGHT - _y(share, most), "base")
+        _bar(i * step, _y(share, most), max(0.5, step - 1), HEIGHT - _y(share, most), "base")
         for i, share in enumerate(picture.baseline)
     )
     corners = [(x, _y(share, most)) for i, share in enumerate(picture.sample) for x in (i * step, (i + 1) * step)]
-    line = _polyline([(0.0, float(_HEIGHT)), *corners, (float(_WIDTH), float(_HEIGHT))], "now")
-    ends = _text(0, "start", number(float(f"{picture.edges[0]:.4g}"))) + _text(
-        _WIDTH, "end", number(float(f"{picture.edges[-1]:.4g}"))
+    line = polyline([(0.0, float(HEIGHT)), *corners, (float(WIDTH), float(HEIGHT))], "now")
+    ends = text(0, "start", number(float(f"{picture.edges[0]:.4g}"))) + text(
+        WIDTH, "end", number(float(f"{picture.edges[-1]:.4g}"))
     )
-    return _svg(bars + line + ends, "Distribution of the baseline (bars) and of the data (line)")
+    return svg(bars + line + ends, "Distribution of the baseline (bars) and of the data (line)")
 
 
 def _bars(picture: Picture) -> str:
     """Two bars a category, side by side, with the category's name below where there is room."""
     most = max(*picture.baseline, *picture.sample) or 1.0
-    step = _WIDTH / len(picture.labels)
+    step = WIDTH / len(picture.labels)
     drawn = []
     for i, (base, now) in enumerate(zip(picture.baseline, picture.sample, strict=True)):
         for side, (share, name) in enumerate(((base, "base"), (now, "nowbar"))):
             x = i * step + side * (step - 4) / 2 + 2
-            drawn.append(_bar(x, _y(share, most), (step - 4) / 2, _HEIGHT - _y(share, most), name))
+            drawn.append(_bar(x, _y(share, most), (step - 4) / 2, HEIGHT - _y(share, most), name))
         room = max(1, int(step / 6))
         label = picture.labels[i]
         shown = label if len(label) <= room else label[: room - 1] + "…"
         drawn.append(
-            f"<text x='{i * step + step / 2:.1f}' y='{_HEIGHT + 12}' text-anchor='middle'>{escape(shown)}"
+            f"<text x='{i * step + step / 2:.1f}' y='{HEIGHT + 12}' text-anchor='middle'>{escape(shown)}"
             f"<title>{escape(label)}</title></text>"
         )
-    return _svg("".join(drawn), "Shares of the categories in the baseline and in the data")
+    return svg("".join(drawn), "Shares of the categories in the baseline and in the data")
 
 
 def _way(readings: Sequence[tuple[str, Reading]], number: Callable[[float], str]) -> str:
@@ -122,7 +136,7 @@ def _way(readings: Sequence[tuple[str, Reading]], number: Callable[[float], str]
     values = [reading.value if reading.adjusted is None else reading.adjusted for _, reading in readings]
     limit = readings[-1][1].threshold
     most = max([*values, limit.value if limit else 0.0]) or 1.0
-    step = _WIDTH / max(1, len(values) - 1)
+    step = WIDTH / max(1, len(values) - 1)
     points = [(i * step, _y(value, most)) for i, value in enumerate(values)]
     dots = "".join(
         f"<circle class='dot' cx='{x:.1f}' cy='{y:.1f}' r='2.5'><title>{escape(label)}: {number(value)}</title></circle>"
@@ -131,33 +145,33 @@ def _way(readings: Sequence[tuple[str, Reading]], number: Callable[[float], str]
     line = ""
     if limit is not None:
         y = _y(limit.value, most)
-        line = f"<line class='limit' x1='0' x2='{_WIDTH}' y1='{y:.1f}' y2='{y:.1f}'/>"
+        line = f"<line class='limit' x1='0' x2='{WIDTH}' y1='{y:.1f}' y2='{y:.1f}'/>"
     first, last = (readings[i][0].partition(" to ")[0] for i in (0, -1))
-    ends = _text(0, "start", first) + _text(_WIDTH, "end", last)
-    return f"<p>{escape(readings[-1][1].metric)} over time</p>" + _svg(
-        line + _polyline(points, "way") + dots + ends, "The metric over the windows"
+    ends = text(0, "start", first) + text(WIDTH, "end", last)
+    return f"<p>{escape(readings[-1][1].metric)} over time</p>" + svg(
+        line + polyline(points, "way") + dots + ends, "The metric over the windows"
     )
 
 
-def _svg(content: str, label: str) -> str:
-    axis = f"<line class='axis' x1='0' x2='{_WIDTH}' y1='{_HEIGHT}' y2='{_HEIGHT}'/>"
-    return f"<svg viewBox='-4 0 {_WIDTH + 8} {_HEIGHT + _FOOT}' role='img' aria-label='{escape(label)}'>{axis}{content}</svg>"
+def svg(content: str, label: str) -> str:
+    axis = f"<line class='axis' x1='0' x2='{WIDTH}' y1='{HEIGHT}' y2='{HEIGHT}'/>"
+    return f"<svg viewBox='-4 0 {WIDTH + 8} {HEIGHT + _FOOT}' role='img' aria-label='{escape(label)}'>{axis}{content}</svg>"
 
 
 def _bar(x: float, y: float, width: float, height: float, name: str) -> str:
     return f"<rect class='{name}' x='{x:.1f}' y='{y:.1f}' width='{width:.1f}' height='{max(0.0, height):.1f}'/>"
 
 
-def _polyline(points: Sequence[tuple[float, float]], name: str) -> str:
+def polyline(points: Sequence[tuple[float, float]], name: str) -> str:
     return f"<polyline class='{name}' points='{' '.join(f'{x:.1f},{y:.1f}' for x, y in points)}'/>"
 
 
-def _text(x: float, anchor: str, text: str) -> str:
-    return f"<text x='{x}' y='{_HEIGHT + 12}' text-anchor='{anchor}'>{escape(text)}</text>"
+def text(x: float, anchor: str, text: str) -> str:
+    return f"<text x='{x}' y='{HEIGHT + 12}' text-anchor='{anchor}'>{escape(text)}</text>"
 
 
 def _y(share: float, most: float) -> float:
-    return _HEIGHT - share / most * (_HEIGHT - 8)
+    return HEIGHT - share / most * (HEIGHT - 8)
 
 
 def _right(index: int, right: frozenset[int]) -> str:

@@ -22,8 +22,8 @@ def grid(report: PerformanceReport, number: Callable[[float], str]) -> Grid:
             rows.append([*when, "-", "", "", "", "", "0", "no data"])
         for item in window.estimates:
             before = report.before.get(item.metric)
-            values = [_short(value, number) for value in (item.value, item.low, item.high)]
-            known = f"{_short(before.value, number)} ({before.key})" if before else "-"
+            values = [short(value, number) for value in (item.value, item.low, item.high)]
+            known = f"{short(before.value, number)} ({before.key})" if before else "-"
             rows.append([*when, item.metric, *values, known, str(window.rows), _state(report, item)])
     return Grid(head, rows, frozenset(range(1 + several, 6 + several)))
 
@@ -87,5 +87,6 @@ def _state(report: PerformanceReport, item: Estimate) -> str:
     return f"worse {CROSSED}" if report.is_worse(item) else "ok"
 
 
-def _short(value: float, number: Callable[[float], str]) -> str:
+def short(value: float, number: Callable[[float], str]) -> str:
+    """Four digits; a dash for what is not defined."""
     return "-" if value != value else number(float(f"{value:.4g}"))

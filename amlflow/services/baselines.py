@@ -110,6 +110,17 @@ def _of_run(workspace: Workspace, run: Run, scratch: Path) -> Frame:
     )
 
 
+def training_table(workspace: Workspace, run: Run) -> str:
+    """The artifact that holds what the run was trained on. Raises `NotFound` for none."""
+    chosen = _choose(run, [item.path for item in tracking.artifacts(workspace, run.id)])
+    if not chosen:
+        raise NotFound(
+            f"Run {run.name!r} ({run.id}) has logged no table of its training data.",
+            "Log it in the program with `mlflow.log_artifact('train.parquet')`, or name one with --baseline.",
+        )
+    return chosen
+
+
 def _of_artifact(workspace: Workspace, run: Run, path: str, scratch: Path) -> Frame:
     folder = scratch / "downloaded"
     folder.mkdir(parents=True, exist_ok=True)

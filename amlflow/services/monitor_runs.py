@@ -72,7 +72,9 @@ def of_drift(report: DriftReport, name: str, run_id: str, document: Mapping[str,
     return Finding("drift", name, run_id, params, points, {"drift.json": _json(document), "drift.html": page})
 
 
-def of_performance(report: PerformanceReport, name: str, run_id: str, document: Mapping[str, Any]) -> Finding:
+def of_performance(
+    report: PerformanceReport, name: str, run_id: str, document: Mapping[str, Any], page: str
+) -> Finding:
     points: list[Metric] = []
     for step, window in enumerate(report.windows):
         values = {"rows": float(window.rows)}
@@ -80,7 +82,8 @@ def of_performance(report: PerformanceReport, name: str, run_id: str, document: 
             values |= {item.metric: item.value, f"{item.metric}.low": item.low, f"{item.metric}.high": item.high}
         points += _points(values.items(), step, window.window)
     params = {"data": report.data, "truth": report.truth, "task": report.task, "baseline": report.baseline}
-    return Finding("performance", name, run_id, params, points, {"performance.json": _json(document)})
+    files = {"performance.json": _json(document), "performance.html": page}
+    return Finding("performance", name, run_id, params, points, files)
 
 
 def _of_window(window: WindowReport) -> Iterator[tuple[str, float]]:

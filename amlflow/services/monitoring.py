@@ -49,7 +49,7 @@ class Drifted:
 def find_drift(workspace: Workspace, request: DriftRequest, scratch: Path, say: Callable[[str], None]) -> Drifted:
     """Hold the data against their baseline. Raises `NotFound` for a window without data, `AmlflowError` for data of another
     schema, naming the columns."""
-    kinds = _kinds(request.kinds)
+    kinds = check_kinds(request.kinds)
     for metric in request.metrics:
         thresholds.metric_name(metric)
     opened = monitored_data.open_data(workspace, request.data, scratch, say)
@@ -183,7 +183,7 @@ def _thin(reports: Sequence[drift.WindowReport]) -> list[str]:
     return notes
 
 
-def _kinds(asked: Mapping[str, str]) -> dict[str, Kind]:
+def check_kinds(asked: Mapping[str, str]) -> dict[str, Kind]:
     for column, kind in asked.items():
         if kind not in columns.KINDS:
             near = nearest(kind, columns.KINDS)

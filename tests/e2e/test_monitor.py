@@ -352,6 +352,13 @@ def test_performance_by_the_day_against_the_training_run(wine: Any, work: Path) 
     assert accuracy["value"] == pytest.approx(0.9, abs=0.06)
     assert accuracy["low"] < accuracy["value"] < accuracy["high"]
     assert (accuracy["training_metric"], accuracy["worse"]) == ("val_accuracy", True)
+    page = work / "performance.html"
+    wine.ok(*base, "--every", "1d", "--no-log", "--html", "performance.html")
+    drawn = page.read_text()
+    assert drawn.count("class='dot'") == sum(len(window["metrics"]) for window in found["windows"])
+    assert drawn.count("class='limit'") == 1, "the training run has logged one metric"
+    assert "In training: 0.99 (val_accuracy)" in drawn
+    assert "http" not in drawn
     gated = wine(*base, "--no-log", "--fail-if", "accuracy < baseline - 0.02")
     assert gated.code == 6
     assert "window" in gated.err
@@ -482,6 +489,10 @@ def test_an_endpoints_baseline_is_what_its_model_was_trained_on(wine: Any, work:
         assert [(c["column"], c["baseline_column"]) for c in found["windows"][0]["columns"]][-1] == ("0", "price")
         logged = wine.ok("run", "show", found["run_id"], "-o", "json").json
         assert logged["experiment"] == "pricing-monitoring"
+        wine.ok("monitor", "create", "watch", "--endpoint", "pricing", "--every", "1d", "--fail")
+        watched = wine.ok("monitor", "run", "watch", "-o", "json").json
+        assert watched["windows"][0]["rows"] == 150
+        assert wine.ok("run", "show", watched["run_id"], "-o", "json").json["experiment"] == "watch-monitoring"
         other = root / "model_inputs"
         for file in other.rglob("*.jsonl"):
             file.write_text(file.read_text().replace('"age"', '"years"'))

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+from amlflow.emulator.arm import monitors
 from amlflow.emulator.arm.resources import WORKSPACE_PATTERN, Arm, body_properties, check_name, page
 from amlflow.emulator.arm.workspaces import author
 from amlflow.emulator.store import Document
@@ -52,6 +53,8 @@ class Schedules:
         if action.get("actionType") not in _ACTIONS or trigger.get("triggerType") not in _TRIGGERS:
             text = f"A schedule has an action ({', '.join(_ACTIONS)}) and a trigger ({', '.join(_TRIGGERS)})."
             raise service_error(400, text, inner=("BadArgument", "ArgumentInvalid"))
+        if action["actionType"] == "CreateMonitor":
+            monitors.check(self._arm.store, action.get("monitorDefinition"))
         content = {"isEnabled": True, **{key: value for key, value in properties.items() if value is not None}}
         made, new = self._arm.store.put(f"{workspace.id}/schedules/{name}", content, author(request))
         answer = self._arm.accepted(

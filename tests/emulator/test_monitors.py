@@ -1,0 +1,187 @@
+"""`amlflow monitor create|list|show|delete` in an Azure ML workspace: a schedule of the workspace, as the contract has it."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import contract
+import pytest
+import yaml
+from emulated import Running
+
+DEPLOYMENTS = "2023-04-01-preview"
+
+
+@pytest.fixture
+def collecting(azure: Running) -> Iterator[str]:
+    """An endpoint whose deployment collects; what it serves is beside the point, and so its model may be missing."""
+    name = f"ep-{uuid.uuid4().hex[:8]}"
+    place = f"{azure.workspace_path}/onlineEndpoints/{name}"
+    location = {"location": "local"}
+    made = azure.request(
+        "PUT", place, {**location, "properties": {"authMode": "Key"}}, api_version="2022-02-01-preview"
+    )
+    assert made.status_code in (200, 201), made.text
+    collections = {}
+    for kind in ("model_inputs", "model_outputs"):
+        _asset(azure, f"{name}-blue-{kind}", "uri_folder")
+        asset = f"{azure.workspace_path}/data/{name}-blue-{kind}/versions/1"
+        collections[kind] = {"dataCollectionMode": "Enabled", "samplingRate": 1.0, "dataId": asset}
+    properties = {
+        "endpointComputeType": "Managed",
+        "instanceType": "Standard_DS3_v2",
+        "model": _model(azure),
+        "dataCollector": {"collections": collections, "rollingRate": "Hour"},
+    }
+    body = {**location, "sku": {"name": "Default", "capacity": 1}, "properties": properties}
+    put = azure.request("PUT", f"{place}/deployments/blue", body, api_version=DEPLOYMENTS)
+    assert put.status_code in (200, 201), put.text
+    yield f"{name}/blue"
+    azure.request("DELETE", place, api_version="2022-02-01-preview")
+
+
+def _asset(azure: Running, name: str, kind: str) -> str:
+    properties = {"dataType": kind, "dataUri": "azureml://datastores/workspaceblobstore/paths/none"}
+    place = f"{azure.workspace_path}/data/{name}/versions/1"
+    put = azure.request("PUT", place, {"properties": properties}, api_version=DEPLOYMENTS)
+    assert put.status_code in (200, 201), put.text
+    return f"azureml:{name}:1"
+
+
+def _model(azure: Running) -> str:
+    uri = "azureml://datastores/workspaceblobstore/paths/none"
+    place = f"{azure.workspace_path}/models/monitored/versions/1"
+    body = {"properties": {"modelUri": uri, "modelType": "mlflow_model"}}
+    azure.request("PUT", place, body, api_version="2023-08-01-preview")
+    return place
+
+
+def test_a_monitor_of_the_workspace(azure: Running, amlflow: Any, ml_client: Any, collecting: str, work: Path) -> None:
+    trained, name = _asset(azure, f"train-{uuid.uuid4().hex[:6]}", "mltable"), f"watch-{uuid.uuid4().hex[:6]}"
+    base = ("monitor", "create", name, "--endpoint", collecting, "--baseline", trained)
+    options = ("--every", "1d", "--threshold", "normalizedWassersteinDistance=0.3", "--prediction", "output=price")
+    exported = amlflow.ok(*base, *options, "--email", "a@b.example", "--export", "monitor.yml")
+    assert "az ml schedule create" in exported.err
+    assert set(yaml.safe_load((work / "monitor.yml").read_text())["create_monitor"]["monitoring_signals"]) == {
+        "data_drift",
+        "data_quality",
+        "prediction_drift",
+    }
+    assert amlflow("monitor", "show", name).code == 3, "the file alone was written"
+    two = amlflow(*base, "--threshold", "jensenShannonDistance=0.3", "--export", "two.yml")
+    assert (two.code, (work / "two.yml").exists()) == (2, False), (
+        "two metrics of numbers are more than the YAML can say"
+    )
+
+    made = amlflow.ok(*base, *options, "--email", "a@b.example", "-o", "json").json
+    assert made["when"] == "every 1 day"
+    limits = {(item["signal"], item["metric"], item["of"]): item["threshold"] for item in made["thresholds"]}
+    assert limits["DataDrift", "JensenShannonDistance", "Categorical"] == 0.1
+    assert limits["PredictionDrift", "NormalizedWassersteinDistance", "Numerical"] == 0.3
+    assert limits["DataQuality", "NullValueRate", "Categorical"] == 0
+    assert name in [item["name"] for item in amlflow.ok("monitor", "list", "-o", "json").json]
+    kept = ml_client.schedules.get(name)
+    assert kept.create_monitor.alert_notification.emails == ["a@b.example"]
+    assert (
+        kept.create_monitor.monitoring_signals["data_drift"].production_data.data_window.lookback_window_size == "P1D"
+    )
+
+    again = amlflow(*base)
+    assert again.code == 1
+    assert "--replace" in again.err
+    replaced = amlflow.ok(*base, "--cron", "0 6 * * *", "--metric", "nullValueRate", "--replace", "-o", "json").json
+    assert (replaced["when"], replaced["kind"], replaced["emails"]) == ("0 6 * * *", "DataQuality", [])
+    assert amlflow("monitor", "run", name).code == 1
+    amlflow.ok("monitor", "delete", name)
+    gone = amlflow("monitor", "delete", name)
+    assert gone.code == 3
+
+
+@pytest.fixture(scope="module")
+def described() -> contract.Contract:
+    root = contract.folder()
+    if root is None:
+        pytest.skip("the contract folder is not beside the repository (AMLFLOW_CONTRACT names another place)")
+    return contract.Contract(root)
+
+
+def test_a_runs_table_is_the_baseline_and_all_is_as_the_contract_says(
+    azure: Running, amlflow: Any, collecting: str, records: list[Path], described: contract.Contract, work: Path
+) -> None:
+    (work / "train.csv").write_text("age,price\n3,10\n")
+    amlflow.ok("track", "-e", "priced", "--run-name", "trained", "--", "true")
+    run = amlflow.ok("run", "show", "trained", "-q").out.strip()
+    amlflow.ok("log", "artifact", "train.csv", "--run", run)
+    name = f"watch-{uuid.uuid4().hex[:6]}"
+    amlflow.ok("monitor", "create", name, "--endpoint", collecting, "--baseline", run, "--email", "a@b.example")
+    asset = f"{azure.workspace_path}/data/baseline-{run}/versions/1"
+    made = azure.request("GET", asset, api_version=DEPLOYMENTS).json()["properties"]
+    place = f"ExperimentRun/dcid.{run}/train.csv"
+    assert made["dataUri"].endswith(f"/workspaceartifactstore/paths/{place}")
+    amlflow.ok("datastore", "download", place, "-n", "workspaceartifactstore", "--to", "fetched")
+    assert [file.read_text() for file in (work / "fetched").rglob("train.csv")] == ["age,price\n3,10\n"]
+    amlflow.ok("monitor", "delete", name)
+    lines = [line for file in records for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    exchanges = [found for found in map(json.loads, lines) if f"/schedules/{name}" in found["target"]]
+    assert {found["method"] for found in exchanges} == {"GET", "PUT", "DELETE"}
+    assert [problem for found in exchanges for problem in described.problems(found) or []] == []
+
+
+def test_performance_by_its_signal(azure: Running, amlflow: Any, collecting: str) -> None:
+    truth, name = _asset(azure, f"truth-{uuid.uuid4().hex[:6]}", "mltable"), f"score-{uuid.uuid4().hex[:6]}"
+    base = ("monitor", "create", name, "--endpoint", collecting, "--performance", "--truth", truth, "--join", "id")
+    columns = ("--task", "regression", "--prediction", "price", "--target", "paid")
+    assert "--threshold" in amlflow(*base, *columns).err
+    made = amlflow.ok(*base, *columns, "--threshold", "rmse=5", "-o", "json").json
+    assert (made["kind"], made["thresholds"][0]["metric"]) == ("ModelPerformance", "RootMeanSquaredError")
+    amlflow.ok("monitor", "delete", name)
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (("--baseline", "azureml:nosuch:1"), 3, "nosuch"),
+        (("--baseline", "train.csv"), 2, "azureml:NAME:VERSION"),
+        (("--webhook", "https://127.0.0.1/hook"), 2, "--email"),
+        (("--fail-if", "columns_drifted > 1"), 2, "--email"),
+        (("--email", "nobody"), 2, "nobody"),
+        (("--threshold", "age=0.2"), 2, "age=0.2"),
+        (("--kind", "at=time"), 2, "at=time"),
+    ],
+)
+def test_what_azure_cannot_do_is_said(
+    azure: Running, amlflow: Any, collecting: str, options: tuple[str, ...], code: int, said: str
+) -> None:
+    found = amlflow("monitor", "create", "m", "--endpoint", collecting, *options)
+    assert found.code == code, found.err
+    assert said in found.err
+
+
+def test_the_emulator_refuses_half_a_monitor(azure: Running) -> None:
+    place = f"{azure.workspace_path}/schedules/half"
+    compute = {"computeType": "ServerlessSpark", "runtimeVersion": "3.4", "instanceType": "standard_e4s_v3"}
+    trigger = {"triggerType": "Cron", "expression": "0 0 * * *"}
+    data = {"inputDataType": "Fixed", "jobInputType": "mltable", "uri": f"{azure.workspace_path}/data/none/versions/1"}
+    for definition, said in (
+        ({}, "computeConfiguration"),
+        ({"computeConfiguration": compute}, "signals"),
+        ({"computeConfiguration": compute, "signals": {"a": {"signalType": "Feeling"}}}, "Feeling"),
+        ({"computeConfiguration": compute, "signals": {"a": {"signalType": "DataDrift"}}}, "productionData"),
+        (
+            {
+                "computeConfiguration": compute,
+                "signals": {"a": {"signalType": "DataDrift", "productionData": data, "referenceData": data}},
+            },
+            "not found",
+        ),
+    ):
+        action = {"actionType": "CreateMonitor", "monitorDefinition": definition}
+        answer = azure.request(
+            "PUT", place, {"properties": {"action": action, "trigger": trigger}}, api_version="2023-06-01-preview"
+        )
+        assert answer.status_code == 400
+        assert said in answer.text
