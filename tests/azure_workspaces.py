@@ -20,8 +20,8 @@ def azure(emulator: Running, clean_env: dict[str, str], monkeypatch: pytest.Monk
     return emulator
 
 
-def send_all(amlflow: Any) -> None:
+def send_all(amlflow: Any, *options: str, **env: str) -> None:
     """Send what waits, as often as it takes: on a busy machine the workspace may be taken for away."""
     deadline = time.monotonic() + _DEADLINE_S
-    while (done := amlflow("sync")).code:
+    while (done := amlflow(*options, "sync", **env)).code:
         assert time.monotonic() < deadline, done.err

@@ -36,6 +36,7 @@ CLEARED = (
     "TF_BUILD",
     "NO_COLOR",
     "COLUMNS",
+    "LINES",
     "PYTHONPATH",
 )
 

@@ -65,8 +65,8 @@ def compare(
         typer.Option("--markdown", help="Print Markdown; on GitHub Actions and Azure Pipelines also to the summary."),
     ] = False,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Also write a page with charts and artifacts.")
-    ] = None,
+        str, typer.Option("--html", metavar="FILE", help="Also write a page with charts and artifacts.")
+    ] = "",
 ) -> None:
     """Compare runs side by side: parameters that differ, metrics with the best marked.
 
@@ -101,7 +101,7 @@ def compare(
     if junit:
         comparing.write_junit(junit, result, time.monotonic() - started)
     if html:
-        comparing.write_page(state, origin, result, html)
+        comparing.write_page(state, origin, result, Path(html))
     comparing.show(state, origin, result, view, request)
     if result.findings:
         from amlflow.services import gates

@@ -10,6 +10,7 @@ import uuid
 from typing import Any
 
 import pytest
+from azure_workspaces import send_all
 from databricks_host import TOKEN, USER, Host
 from servers import free_port
 
@@ -32,8 +33,7 @@ def tracked(amlflow: Any, where: str, experiment: str, script: str = LOG, *more:
     (amlflow.cwd / "program.py").write_text(script)
     line = f'echo "$AMLFLOW_RUN"; "{PY}" -W ignore program.py'
     done = amlflow.ok("track", "-w", where, "-e", experiment, *more, "--", "sh", "-c", line, **env)
-    # On a busy machine it may have been taken for away.
-    amlflow.ok("-w", where, "sync", **env)
+    send_all(amlflow, "-w", where, **env)
     return str(done.out.split()[0])
 
 
@@ -183,6 +183,7 @@ def test_the_exit_code_on_a_cluster_is_the_commands(amlflow: Any, databricks: Ho
     assert run["status"] == "FAILED"
 
 
+@pytest.mark.slow
 def test_a_detached_run_on_a_cluster_ends_by_itself(amlflow: Any, databricks: Host, project: Any) -> None:
     project(PROJECT)
     begun = amlflow.ok(*RUN, "databricks:small cluster", "--detach", "-o", "json").json

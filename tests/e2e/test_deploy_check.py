@@ -180,6 +180,7 @@ def test_a_closed_network_and_a_missing_registry_are_told_of(amlflow: Any, azure
     assert (bare["registry"]["severity"], "az acr create" in bare["registry"]["mend"]) == ("error", True)
 
 
+@pytest.mark.slow
 def test_a_model_is_mended_in_azure_while_the_service_fails_now_and_then(
     amlflow: Any, azure: Running, wine: str
 ) -> None:

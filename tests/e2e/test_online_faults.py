@@ -47,7 +47,14 @@ def test_an_endpoint_of_a_deploy_that_was_cut_goes_with_the_one_that_fails(
     assert amlflow.ok("endpoint", "show", endpoint, "--query", "traffic", "-o", "json").json == {"blue": 100}
 
 
-@pytest.mark.parametrize("step", ["Making the endpoint", "Making blue", "answers the input example"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param("Making the endpoint", marks=pytest.mark.slow),
+        "Making blue",
+        pytest.param("answers the input example", marks=pytest.mark.slow),
+    ],
+)
 def test_killed_and_asked_again(amlflow: Any, wine: str, endpoint: str, work: Path, step: str) -> None:
     command = ("deploy", f"{wine}:1", "-t", "managed", "--name", endpoint)
     killed_at(amlflow, step, *command)
@@ -57,6 +64,7 @@ def test_killed_and_asked_again(amlflow: Any, wine: str, endpoint: str, work: Pa
     assert amlflow.ok("endpoint", "list", "-q").out.split().count(endpoint) == 1
 
 
+@pytest.mark.slow
 def test_killed_between_two_colours(amlflow: Any, azure: Running, wine: str, endpoint: str) -> None:
     base = ("-t", "managed", "--name", endpoint)
     amlflow.ok("deploy", f"{wine}:1", *base)

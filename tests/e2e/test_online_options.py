@@ -195,6 +195,7 @@ def lines_of(folder: Path, kind: str) -> list[dict[str, Any]]:
     return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_the_log_follows_whichever_answers(amlflow: Any, wine: str, endpoint: str) -> None:
     amlflow.ok("deploy", f"{wine}:1", "-t", "managed", "--name", endpoint)
     followed = amlflow.start("endpoint", "logs", endpoint, "-f")

@@ -254,7 +254,7 @@ mlflow.pyfunc.log_model(name="model", python_model=Adding(), pip_requirements=["
 """
 
 
-@pytest.mark.parametrize("target", ["other", "server"])
+@pytest.mark.parametrize("target", ["other", pytest.param("server", marks=pytest.mark.slow)])
 def test_a_copy_that_is_killed_again_and_again_is_whole_in_the_end(amlflow: Any, places: Places, target: str) -> None:
     here, there = places["local"], places[target]
     run = logged(amlflow, here, script=BIG)

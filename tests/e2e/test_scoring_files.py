@@ -201,6 +201,7 @@ def _without_signature(lines: list[str]) -> Iterator[str]:
             yield line
 
 
+@pytest.mark.slow
 def test_a_deploy_that_was_killed_goes_on(amlflow: Any, azure: Running, wine: str, endpoint: str, rows: Path) -> None:
     azure.run("fault", *FAULTS)
     for step in ("Making blue", "scores the input example"):
