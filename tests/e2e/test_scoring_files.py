@@ -111,6 +111,7 @@ def test_two_deployments_take_turns(amlflow: Any, wine: str, endpoint: str, rows
     assert amlflow("endpoint", "show", endpoint).code == 3
 
 
+@pytest.mark.slow
 def test_what_fails_is_taken_back(
     amlflow: Any, azure: Running, wine: str, endpoint: str, rows: Path, work: Path
 ) -> None:

@@ -142,6 +142,7 @@ def test_a_folder_is_scored(client: Any, registered: str, data: Path, tmp_path: 
         client.batch_endpoints.get(endpoint)
 
 
+@pytest.mark.slow
 def test_what_fails_says_why(client: Any, registered: str, data: Path, tmp_path: Path) -> None:
     endpoint = made(client, registered, "blue", "green", "broken", output_action="summary_only", output_file_name=None)
     (data / "odd.avro").write_text("no table")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from amlflow.errors import UsageError
-from amlflow.services.deploy_options import Asked, AskedContainer, AskedMachines, AskedOnline, options
+from amlflow.services.deploy_options import Asked, AskedContainer, AskedMachines, AskedOnline, AskedRollout, options
 from amlflow.targets.aci_group import Pull, Wanted, beside, check, default_label, revived
 from amlflow.targets.base import DeployOptions
 
@@ -65,9 +65,9 @@ def test_what_azure_takes_passes() -> None:
     assert asked(location="West Europe").container.location == "westeurope"
     assert asked().timeout_s == 900
     with pytest.raises(UsageError, match="--cpu means nothing to --target managed"):
-        options("managed", Asked(), container=AskedContainer(cpu=1))
+        options("managed", Asked(), AskedOnline(machines=AskedMachines(cpu=1)))
     with pytest.raises(UsageError, match="--canary means nothing to --target aci"):
-        options("aci", Asked(), canary="10,100")
+        options("aci", Asked(), AskedOnline(AskedRollout(canary="10,100")))
 
 
 def test_names_beside_the_group_are_its_own() -> None:

@@ -10,12 +10,14 @@ from typing import Any
 
 from amlflow import paths
 from amlflow.errors import NotFound, Unavailable, UsageError
+from amlflow.journal.retry import RETRYABLE_STATUS, RetryPolicy, Transient, persist
 from amlflow.workspaces.azure import private
 
 _METADATA_VARIABLE = "ARM_CLOUD_METADATA_URL"
 _NAME_VARIABLES = ("AZUREML_CURRENT_CLOUD", "AZURE_CLOUD")
 _KEPT_S = 3600.0
 _TIMEOUT_S = 10.0
+_POLICY = RetryPolicy(most=6, base_s=0.3, cap_s=5.0, deadline_s=30.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +130,16 @@ def _described(address: str) -> list[Cloud]:
 def _fetched(address: str) -> list[Any]:
     import requests
 
-    try:
+    def attempt(remaining_s: float) -> requests.Response:
         answer = requests.get(address, timeout=_TIMEOUT_S)
+        if answer.status_code in RETRYABLE_STATUS:
+            raise Transient(f"it answered {answer.status_code}", status=answer.status_code)
         answer.raise_for_status()
-        content = answer.json()
-    except (requests.RequestException, ValueError) as error:
+        return answer
+
+    try:
+        content = persist(_POLICY, attempt).json()
+    except (requests.RequestException, Transient, ValueError) as error:
         raise Unavailable(
             f"{_METADATA_VARIABLE} is {address!r}, which does not describe a cloud: {_reason(error)}.",
             "Correct it or unset it; REQUESTS_CA_BUNDLE names the authority that signed its certificate.",
