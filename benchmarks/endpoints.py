@@ -92,10 +92,12 @@ def main() -> None:
 
 def prepare(env: dict[str, str], work: Path) -> None:
     wanted = [f"{name}=={version(name)}" for name in ("scikit-learn", "numpy", "pandas", "cloudpickle")]
+    # The service's own scorer imports it; both sides deploy with that scorer.
+    wanted.append("azureml-ai-monitoring")
     run([sys.executable, "-W", "ignore", "-c", TRAIN, str(work), *wanted], env, work)
     run([sys.executable, "-W", "ignore", "-c", CLIENT + REGISTER, str(work)], env, work)
     (work / "request.json").write_text(json.dumps({"input_data": ROW}))
-    run([AMLFLOW, "deploy", "bench:1", "-t", "managed", "--name", "warm-up"], env, work)
+    run([AMLFLOW, "deploy", "bench:1", "-t", "managed", "--scoring", "azure", "--name", "warm-up"], env, work)
     run([AMLFLOW, "endpoint", "delete", "warm-up"], env, work)
 
 
@@ -107,7 +109,7 @@ def deploying(env: dict[str, str], work: Path, record: Path, options: argparse.N
     for number in range(options.rounds):
         for who in times:
             name = f"bench-{who}-{number}"
-            ours = [AMLFLOW, "deploy", "bench:1", "-t", "managed", "--name", name]
+            ours = [AMLFLOW, "deploy", "bench:1", "-t", "managed", "--scoring", "azure", "--name", name]
             theirs = [sys.executable, "-W", "ignore", "-c", CLIENT + DEPLOY, name]
             before, started = requests_sent(record), time.perf_counter()
             run(ours if who == "ours" else theirs, env, work)
@@ -125,7 +127,7 @@ def deploying(env: dict[str, str], work: Path, record: Path, options: argparse.N
 
 
 def switching(env: dict[str, str], work: Path, clients: int) -> None:
-    deploy = [AMLFLOW, "deploy", "-t", "managed", "--name", "switched"]
+    deploy = [AMLFLOW, "deploy", "-t", "managed", "--scoring", "azure", "--name", "switched"]
     run([*deploy, "bench:1"], env, work)
     shown = json.loads(run([AMLFLOW, "endpoint", "show", "switched", "-o", "json"], env, work))
     key = run([AMLFLOW, "endpoint", "keys", "switched", "-q"], env, work).strip()
