@@ -14,11 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from amlflow.errors import AmlflowError, NotFound, NotSupported, UsageError
-from amlflow.targets import answers, payloads
-from amlflow.targets.base import DeployOptions, Endpoint, EndpointState, ModelToDeploy, Plan, PlanAction, PlanStep
+from amlflow.targets import answers, azure_endpoint, payloads
+from amlflow.targets.base import DeployOptions, Endpoint, ModelToDeploy, Plan, PlanAction, PlanStep
 from amlflow.targets.batch_scoring import Scoring
 from amlflow.targets.rollout import PREVIOUS
 from amlflow.workspaces.azure.batch import ACTIONS, AzureBatch, BatchDeployment, BatchEndpoint, named
@@ -28,13 +27,6 @@ from amlflow.workspaces.azure.service import Service
 
 COLOURS = ("blue", "green")
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9-]{1,30}[a-zA-Z0-9]")
-_STATES: Mapping[str, EndpointState] = {
-    "creating": "starting",
-    "updating": "starting",
-    "failed": "failed",
-    "canceled": "failed",
-    "deleting": "stopped",
-}
 _LOST = ("failed", "canceled", "deleting")
 _SETTLE_S, _POLL_S = 1800.0, 2.0
 
@@ -336,24 +328,8 @@ class BatchTarget:
 
     def _shown(self, endpoint: BatchEndpoint, deployments: Sequence[BatchDeployment]) -> Endpoint:
         asked = named(deployments, endpoint.default) or next(iter(deployments), None)
-        state = _STATES.get(endpoint.state.lower(), "running")
-        if state == "running":
-            state = "stopped" if asked is None else _STATES.get(asked.state.lower(), "running")
-        address = urlsplit(endpoint.scoring_url)
-        return Endpoint(
-            endpoint.name,
-            "batch",
-            state,
-            asked.model if asked else "",
-            "",
-            f"{address.scheme}://{address.netloc}" if address.netloc else "",
-            endpoint.scoring_url,
-            0,
-            0,
-            endpoint.created_ms,
-            "",
-            {item.name: 100 if item.name == endpoint.default else 0 for item in deployments},
-        )
+        traffic = {item.name: 100 if item.name == endpoint.default else 0 for item in deployments}
+        return azure_endpoint.shown(endpoint, "batch", asked, traffic)
 
 
 def _check(model: ModelToDeploy, options: DeployOptions) -> None:

@@ -14,13 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from amlflow import paths
 from amlflow.errors import AmlflowError, NotAllowed, NotFound, NotSupported, Unavailable, UsageError
 from amlflow.monitoring import collection
-from amlflow.targets import following, online_options, payloads, scoring, situation
-from amlflow.targets.base import DeployOptions, Endpoint, EndpointState, ModelToDeploy, Plan, PlanStep
+from amlflow.targets import azure_endpoint, following, online_options, payloads, scoring, situation
+from amlflow.targets.base import DeployOptions, Endpoint, ModelToDeploy, Plan, PlanStep
 from amlflow.targets.rollout import PREVIOUS, Rollout, golden_requests
 from amlflow.targets.scoring import OwnScoring
 from amlflow.targets.situation import Situation
@@ -30,13 +29,6 @@ from amlflow.workspaces.azure.online_deployments import DEFAULT_TIMEOUT_S, Autos
 from amlflow.workspaces.azure.service import Service
 
 DEFAULT_SIZE = "Standard_DS3_v2"
-_STATES: Mapping[str, EndpointState] = {
-    "creating": "starting",
-    "updating": "starting",
-    "failed": "failed",
-    "canceled": "failed",
-    "deleting": "stopped",
-}
 
 
 class ManagedTarget:
@@ -304,24 +296,8 @@ class ManagedTarget:
 
     def _shown(self, endpoint: OnlineEndpoint, deployments: Sequence[OnlineDeployment]) -> Endpoint:
         live = named(deployments, situation.live_of(endpoint, deployments)) or next(iter(deployments), None)
-        state = _STATES.get(endpoint.state.lower(), "running")
-        if state == "running":
-            state = "stopped" if live is None else _STATES.get(live.state.lower(), "running")
-        address = urlsplit(endpoint.scoring_url)
-        return Endpoint(
-            endpoint.name,
-            self.name,
-            state,
-            live.model if live else "",
-            "",
-            f"{address.scheme}://{address.netloc}" if address.netloc else "",
-            endpoint.scoring_url,
-            0,
-            0,
-            endpoint.created_ms,
-            "",
-            {item.name: endpoint.traffic.get(item.name, 0) for item in deployments},
-        )
+        traffic = {item.name: endpoint.traffic.get(item.name, 0) for item in deployments}
+        return azure_endpoint.shown(endpoint, self.name, live, traffic)
 
 
 def _allowed_mend(endpoint: OnlineEndpoint, status: int) -> str:
