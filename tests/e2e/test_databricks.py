@@ -105,7 +105,8 @@ def test_runs_are_copied_there_and_back(amlflow: Any, databricks: Host) -> None:
 
 def test_who_is_not_let_in_is_told_why(amlflow: Any, databricks: Host) -> None:
     for code, said, where, env in (
-        (4, "does not let you", "databricks", {"DATABRICKS_TOKEN": "dapi-wrong"}),
+        (4, "does not know who asks", "databricks", {"DATABRICKS_TOKEN": "dapi-wrong"}),
+        (2, "is not the address of a Databricks workspace", "databricks", {"DATABRICKS_HOST": "not a host"}),
         (4, "No Databricks host", "databricks", {"DATABRICKS_HOST": ""}),
         (4, "sign in to Databricks", "databricks", {"DATABRICKS_TOKEN": ""}),
         (3, "Did you mean 'work'?", "databricks://wrok", {}),

@@ -40,7 +40,7 @@ class Parcels:
         archive.seek(0)
         if volume:
             folder = f"{volume}/{FOLDER}/{key}"
-            with self._sdk.explained(f"The folder {folder}"):
+            with self._sdk.explained(f"the folder {folder}"):
                 self._sdk.ask(lambda: self._sdk.client.files.create_directory(folder))
                 self._sdk.client.files.upload(f"{folder}/{_part(0)}", archive, overwrite=True)
             return folder
@@ -61,7 +61,7 @@ class Parcels:
         def upload() -> None:
             self._sdk.client.workspace.upload(path, io.BytesIO(content), format=ImportFormat.AUTO, overwrite=True)
 
-        with self._sdk.explained(f"The file {path}"):
+        with self._sdk.explained(f"the file {path}"):
             self._sdk.ask(lambda: self._sdk.client.workspace.mkdirs(place))
             self._sdk.ask(upload)
         return path
@@ -85,7 +85,7 @@ class Parcels:
 
     @cached_property
     def _user(self) -> str:
-        with self._sdk.explained("The name of this account"):
+        with self._sdk.explained("the name of this account"):
             return str(self._sdk.ask(lambda: self._sdk.client.current_user.me()).user_name)
 
 

@@ -18,13 +18,13 @@ from amlflow.journal.rest import Behind
 from amlflow.journal.retry import RetryPolicy
 from amlflow.journal.sinks import Opener
 from amlflow.workspaces.base import Artifact, ModelVersion
-from amlflow.workspaces.databricks.access import Access
+from amlflow.workspaces.databricks.access import MEND, Access
 from amlflow.workspaces.databricks.artifacts import DatabricksSink, Files
 from amlflow.workspaces.databricks.registries import Registries
 from amlflow.workspaces.databricks.rest import DatabricksRest
 from amlflow.workspaces.local import artifacts
 from amlflow.workspaces.server.artifacts import Artifacts
-from amlflow.workspaces.server.client import Client, Limits
+from amlflow.workspaces.server.client import Client, Limits, sentence
 from amlflow.workspaces.server.rest import RestWorkspace
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ class DatabricksClient(Client):
             return super().refused(error)
         if error.code == "NO_CREDENTIALS":
             return NotAllowed(error.message)
+        if error.status == 401:
+            return NotAllowed(f"{self.shown} does not know who asks: {sentence(error.message)}", MEND)
         return NotAllowed(
             f"{self.shown} does not let you do this: {error}.",
             "Ask for the right on the experiment, or sign in as somebody else: DATABRICKS_TOKEN, or `-w databricks://PROFILE`.",
