@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import signal
+import subprocess
 import sys
 import uuid
 from typing import Any
@@ -139,6 +140,19 @@ def test_what_a_cluster_needs_to_log_into_azure_ml(amlflow: Any) -> None:
     assert secret
     assert secret not in text + json.dumps(found)
     assert "databricks secrets put-secret amlflow azure-client-secret" in text
+    cell = amlflow.ok("workspace", "env", "--for", "databricks-notebook", "--scope", "team").out
+    magic, code = cell.split("\n\n", 1)
+    assert magic.startswith(f"%pip install {library['pypi']['package']}\n")
+    assert secret not in cell
+    # The cell in a plain Python: pip's line left out, and the scope a dictionary.
+    kept = {key: amlflow.env[key.upper().replace("-", "_")] for key in {item["key"] for item in found["secrets"]}}
+    scope = "import json, os, types\nkept = json.loads(os.environ['KEPT'])\nget = lambda scope, key: kept[key]\n"
+    scope += "dbutils = types.SimpleNamespace(secrets=types.SimpleNamespace(get=get))\n"
+    program = scope + code + "with mlflow.start_run():\n    mlflow.log_metric('seen', 5)\n"
+    bare = {key: value for key, value in amlflow.env.items() if key not in variables}
+    subprocess.run([PY, "-W", "ignore", "-c", program], env={**bare, "KEPT": json.dumps(kept)}, check=True)
+    (run,) = amlflow.ok("run", "list", "-e", "databricks", "-o", "json").json
+    assert run["metrics"] == {"seen": 5.0}
     assert amlflow("workspace", "env", "--for", "databrix").code == 2
     assert amlflow("workspace", "env", "--for", "databricks", "--scope", "a/b").code == 2
     assert amlflow("-w", "local", "workspace", "env", "--for", "databricks").code == 1
