@@ -197,7 +197,10 @@ class Recorder:
         runs: Sequence[str] | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> Left:
-        """Wait until the workspace has everything, at most for the flush time-out, and not after `stop` says so."""
+        """Wait until the workspace has everything, at most for the flush time-out, and not after `stop` says so. A workspace that
+        was away when the run began is asked again."""
+        if self._offline and not self._options.offline and not self._workspace.away(ANSWER_S):
+            self._offline = False
         if not self._offline:
             self.start()
             assert self._drainer is not None
