@@ -112,6 +112,9 @@ def _assembled(place: Path, options: dict[str, Any]) -> Iterator[App]:
         workspaces.ensure(known.group, known.workspace, known.principals[0].client_id)
         computes.restore()
         datastores, places = Datastores(arm, blobs), Places(place)
+        for workspace in all_workspaces(arm):
+            # Its database may have to be made, for which no client would wait.
+            places.of(workspace)
         jobs = Jobs(arm, places)
         data = Data(arm, blobs, datastores)
         scene = Scene(known, place, jobs, data, datastores)
