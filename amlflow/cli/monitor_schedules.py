@@ -147,7 +147,7 @@ def run(
     markdown: MarkdownOption = False,
     log: LogOption = True,
 ) -> None:
-    """Run a monitor now, as cron does: with what was kept of it, and its webhook told where something crossed.
+    """Run a monitor now, as cron does: with what was kept of it. Its webhook is told where something crossed or nothing was seen.
 
     Example: amlflow monitor run wine-drift
     """
