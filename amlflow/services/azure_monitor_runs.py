@@ -13,6 +13,7 @@ from amlflow.errors import AmlflowError, GateFailed, NotFound
 from amlflow.workspaces import abilities
 from amlflow.workspaces.abilities import HasOnlineEndpoints, Job
 from amlflow.workspaces.azure.datastores import AzureDatastores
+from amlflow.workspaces.azure.http import Unanswered
 from amlflow.workspaces.azure.monitor_runs import BREACHED, AzureMonitorRuns, MonitorReading, of_tag
 from amlflow.workspaces.azure.monitors import AzureMonitors
 from amlflow.workspaces.base import RunQuery, Workspace
@@ -99,15 +100,17 @@ def recent(workspace: Workspace, name: str) -> list[dict[str, Any]]:
 def _triggered(workspace: Workspace, name: str) -> Job:
     runs = _runs(workspace)
     before = {job.id for job in runs.jobs(name, _SHOWN_RUNS)}
-    submitted = runs.trigger(name)
+    try:
+        submitted = runs.trigger(name)
+    except Unanswered as error:
+        if not error.maybe_applied:
+            raise
+        submitted = ""
     deadline = time.monotonic() + _SHOWN_S
     while time.monotonic() < deadline:
-        try:
-            return abilities.jobs(workspace).get(submitted)
-        except NotFound:
-            fresh = [job for job in runs.jobs(name, _SHOWN_RUNS) if job.id not in before]
-        if fresh:
-            return fresh[0]
+        listed = [job for job in runs.jobs(name, _SHOWN_RUNS) if job.id not in before]
+        if found := next((job for job in listed if job.id == submitted), None) or next(iter(listed), None):
+            return found
         time.sleep(_POLL_S)
     raise AmlflowError(
         f"Azure ML has taken the monitor {name!r} to run, and shows no job of it after {_SHOWN_S:.0f} s.",

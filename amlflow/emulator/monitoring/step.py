@@ -31,7 +31,7 @@ def main() -> int:
             found = _computed(definition, Path(scratch))
         _record(definition, found, output)
     except AmlflowError as error:
-        _say(f"ERROR: {error.paragraph()}")
+        _say(error.paragraph())
         return 1
     return 0
 

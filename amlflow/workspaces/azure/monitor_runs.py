@@ -62,10 +62,12 @@ class AzureMonitorRuns:
         self._service, self._arm, self._datastores = service, service.arm, datastores
 
     def trigger(self, name: str) -> str:
-        """Have the monitor run now. The name of the job, as azure-ai-ml understands the answer."""
+        """Have the monitor run now. The name of the job, as azure-ai-ml understands the answer; empty where it has none."""
         path = f"{self._service.path}/schedules/{segment(name)}/trigger"
         body = {"scheduleTime": datetime.now(timezone.utc).isoformat()}
-        return str(self._arm.content(self._arm.post(path, TRIGGER_API, f"monitor {name!r}", body)).get("submissionId"))
+        # Asked twice it would run twice.
+        answer = self._arm.post(path, TRIGGER_API, f"monitor {name!r}", body, repeatable=False)
+        return str(self._arm.content(answer).get("submissionId") or "")
 
     def jobs(self, name: str, limit: int) -> list[Job]:
         """The monitor's last jobs, newest first."""
