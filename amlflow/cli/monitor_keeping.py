@@ -10,7 +10,7 @@ from typing import Any
 
 from amlflow.cli import monitoring
 from amlflow.cli.state import State
-from amlflow.errors import AmlflowError, GateFailed, NotSupported, UsageError
+from amlflow.errors import AmlflowError, GateFailed, UsageError
 from amlflow.monitoring import timing
 from amlflow.services import alerts, monitor_runs, monitors, tracking
 from amlflow.services.alerts import Alert
@@ -109,9 +109,9 @@ def records(state: State) -> list[dict[str, Any]]:
 
 def show(state: State, name: str) -> None:
     if isinstance(state.workspace, HasOnlineEndpoints):
-        from amlflow.workspaces.azure.monitors import AzureMonitors
+        from amlflow.cli import azure_monitors
 
-        state.out.one(AzureMonitors(state.workspace.service).get(name), "name")
+        azure_monitors.show(state, name)
         return
     _show(state, monitors.get(state.workspace, name))
 
@@ -127,13 +127,15 @@ def delete(state: State, name: str) -> None:
     state.note(f"Forgot {name!r}. Take its line out of the crontab, or out of the CI service's file.")
 
 
-def run(state: State, name: str, html: str, markdown: bool, log: bool) -> None:
+def run(state: State, name: str, html: str, markdown: bool, log: bool, detach: bool) -> None:
     """A webhook that fails is a warning: what was found is logged and shown all the same."""
     if isinstance(state.workspace, HasOnlineEndpoints):
-        raise NotSupported(
-            "Azure ML runs the monitors of its workspaces itself, by their schedules.",
-            "`amlflow monitor drift ENDPOINT` looks now.",
-        )
+        from amlflow.cli import azure_monitors
+
+        azure_monitors.run(state, name, html, markdown, log, detach)
+        return
+    if detach:
+        raise UsageError("--detach is of monitors that Azure ML runs.", "Leave it out: this one runs here.")
     monitor = monitors.get(state.workspace, name)
 
     def tell(alert: Alert) -> None:

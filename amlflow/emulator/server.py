@@ -45,6 +45,8 @@ from amlflow.emulator.recording import Recorder
 from amlflow.emulator.running.batch import BatchRuns
 from amlflow.emulator.running.data import Data
 from amlflow.emulator.running.execution import Scene
+from amlflow.emulator.running.monitors import MonitorRuns
+from amlflow.emulator.running.pipelines import Pipelines
 from amlflow.emulator.running.scheduler import Scheduler
 from amlflow.emulator.running.serving import Servers
 from amlflow.emulator.running.state import Jobs
@@ -132,7 +134,8 @@ def _assembled(place: Path, options: dict[str, Any]) -> Iterator[App]:
         deployments.resume(list(all_workspaces(arm)))
         scoring = Scoring(arm, servers, tokens)
         stack.callback(scoring.close)
-        batch = BatchRuns(arm, jobs, data, datastores, servers, scheduler)
+        pipelines = Pipelines(arm, jobs, data, datastores, scheduler)
+        batch = BatchRuns(pipelines, servers)
         control = Control(known, struck, identity, resources.preempt)
         registry = Models(arm, blobs, places, tracking)
         registries = Registries(arm, blobs)
@@ -142,7 +145,8 @@ def _assembled(place: Path, options: dict[str, Any]) -> Iterator[App]:
         groups = ContainerGroups(arm, registries, identities, registry_tokens)
         stack.callback(groups.close)
         groups.resume()
-        schedules = Schedules(arm, resources.submit)
+        schedules = Schedules(arm, resources, MonitorRuns(pipelines))
+        stack.callback(schedules.close)
         artifacts = Artifacts(arm, blobs, datastores, places)
         parts = (
             *(identity, control, workspaces, computes, datastores, *assets),
@@ -151,4 +155,5 @@ def _assembled(place: Path, options: dict[str, Any]) -> Iterator[App]:
             *(BatchEndpoints(arm), BatchDeployments(arm, servers), BatchScoring(arm, batch)),
             *(identities, registry_tokens, groups, Fronts(groups)),
         )
+        schedules.start()
         yield App(known, tokens, [route for part in parts for route in part.routes()], struck, recorder)
