@@ -12,7 +12,7 @@ from typing import Any
 from amlflow.errors import NotFound, UsageError
 from amlflow.journal.datasets import FOLDER as KEPT_ROWS
 from amlflow.monitoring import frames
-from amlflow.monitoring.frames import Frame
+from amlflow.monitoring.frames import Source
 from amlflow.services import datasets, deployment, references, registry, tracking
 from amlflow.workspaces.base import Run, Workspace
 
@@ -32,7 +32,9 @@ class Trained:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    frame: Frame
+    """Where it lies, and what a monitor that names nothing else is called after."""
+
+    source: Source
     name: str
     trained: Trained | None = None
 
@@ -42,7 +44,7 @@ def find(workspace: Workspace, asked: str, endpoint: str, scratch: Path) -> Base
     training data of the model that the endpoint serves. Raises `NotFound` where a run has logged none."""
     path = Path(asked).expanduser() if asked else Path()
     if asked and (path.exists() or path.suffix.lower() in frames.SUFFIXES) and not asked.startswith("runs:/"):
-        return Baseline(frames.read(tables_in(path), scratch, str(path)), path.stem)
+        return Baseline(Source(tables_in(path), scratch, str(path)), path.stem)
     if asked.startswith("runs:/") and Path(asked).suffix.lower() in frames.SUFFIXES:
         reference, _, artifact = asked.removeprefix("runs:/").partition("/")
         run = references.find_run(workspace, reference)
@@ -91,7 +93,7 @@ def tables_in(path: Path) -> list[Path]:
     return found
 
 
-def _of_run(workspace: Workspace, run: Run, scratch: Path) -> Frame:
+def _of_run(workspace: Workspace, run: Run, scratch: Path) -> Source:
     """A dataset that the run has logged for training comes first, as it is what the program itself calls its data."""
     looked: list[str] = []
     artifacts = [item.path for item in tracking.artifacts(workspace, run.id)]
@@ -100,7 +102,7 @@ def _of_run(workspace: Workspace, run: Run, scratch: Path) -> Frame:
         if rows := next((path for path in kept if Path(path).stem == dataset.digest), ""):
             return _of_artifact(workspace, run, rows, scratch)
         if (file := datasets.file_of(dataset, scratch)) is not None:
-            return frames.read(tables_in(file), scratch, f"the dataset {dataset.name!r} of run {run.name!r}")
+            return Source(tables_in(file), scratch, f"the dataset {dataset.name!r} of run {run.name!r}")
         looked.append(datasets.shown(dataset))
     if chosen := _choose(run, artifacts):
         return _of_artifact(workspace, run, chosen, scratch)
@@ -123,11 +125,11 @@ def training_table(workspace: Workspace, run: Run) -> str:
     return chosen
 
 
-def _of_artifact(workspace: Workspace, run: Run, path: str, scratch: Path) -> Frame:
+def _of_artifact(workspace: Workspace, run: Run, path: str, scratch: Path) -> Source:
     folder = scratch / "downloaded"
     folder.mkdir(parents=True, exist_ok=True)
     file = workspace.download_artifacts(run.id, path, folder)
-    return frames.read(tables_in(file), scratch, f"{path} of run {run.name!r}")
+    return Source(tables_in(file), scratch, f"{path} of run {run.name!r}")
 
 
 def _choose(run: Run, paths: Sequence[str]) -> str:
