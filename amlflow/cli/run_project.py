@@ -136,6 +136,15 @@ def run_project(
             "--code-limit", min=1, metavar="MB", help="Refuse to send more code.", rich_help_panel=_ON_COMPUTE
         ),
     ] = 300,
+    upload_to: Annotated[
+        str,
+        typer.Option(
+            "--upload-to",
+            metavar="/Volumes/…",
+            help="Send the project to this folder of a volume, with --compute databricks:CLUSTER.",
+            rich_help_panel=_ON_COMPUTE,
+        ),
+    ] = "",
     export: Annotated[
         Path | None,
         typer.Option(
@@ -181,10 +190,14 @@ def run_project(
     )
     if compute.startswith("databricks:"):
         from amlflow.cli import cluster, remote
+        from amlflow.services.cluster_projects import ClusterOptions
 
-        _refuse_compute_options(ctx, ("timeout", "cancel_on_interrupt", "export"))
+        _refuse_compute_options(ctx, ("upload_to", "timeout", "code_limit", "cancel_on_interrupt", "export"))
+        chosen = ClusterOptions(compute.removeprefix("databricks:"), upload_to, timeout, code_limit)
         mode = remote.Mode(dry_run, detach, export, cancel_on_interrupt)
-        raise typer.Exit(cluster.run(state, request, compute, timeout, mode))
+        raise typer.Exit(cluster.run(state, request, chosen, mode))
+    if upload_to:
+        raise UsageError("--upload-to is for a cluster of Databricks.", "Leave it out, or name one with --compute.")
     if compute or export:
         from amlflow.cli import remote
         from amlflow.services.submission import RemoteOptions
