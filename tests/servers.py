@@ -76,7 +76,7 @@ def http_server(answer: Callable[[BaseHTTPRequestHandler], None], tls: ssl.SSLCo
         def handle_any(self) -> None:
             answer(self)
 
-        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any
+        do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any
 
         def log_message(self, format: str, *args: object) -> None:
             pass
