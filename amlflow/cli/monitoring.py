@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from amlflow.cli import progress
-from amlflow.cli.output import Column, number, print_table
+from amlflow.cli.output import Column, number, print_rows, print_table
 from amlflow.cli.state import State
 from amlflow.errors import AmlflowError, GateFailed, UsageError
 from amlflow.monitoring.windows import Window
@@ -155,7 +155,7 @@ def _show(state: State, record: dict[str, Any], grid: Grid, lines: Sequence[str]
     elif state.out.wants_document() or state.quiet:
         state.out.one(record, "run_id")
     elif state.out.format == "tsv":
-        sys.stdout.write("".join("\t".join(row) + "\n" for row in [grid.headings, *grid.rows]))
+        print_rows([grid.headings, *grid.rows])
     else:
         print_table(grid.rows, [Column(heading, "", right=i in grid.right) for i, heading in enumerate(grid.headings)])
     if not markdown:
