@@ -11,6 +11,7 @@ from amlflow.cli import recording_options
 from amlflow.cli.completers import complete_compute, complete_experiment
 from amlflow.cli.framework import Command, verb
 from amlflow.cli.recording_options import (
+    DatasetRowsOption,
     DurabilityOption,
     FlushTimeoutOption,
     OfflineOption,
@@ -163,6 +164,7 @@ def run_project(
     rank_zero_only: RankZeroOption = False,
     flush_timeout: FlushTimeoutOption = 60.0,
     require_model: RequireModelOption = False,
+    dataset_rows: DatasetRowsOption = 0,
 ) -> None:
     """Run an MLflow Project and end with its exit code.
 
@@ -183,7 +185,7 @@ def run_project(
         run_name,
         pairs(tag or [], "tag"),
         system_metrics,
-        recording_options.options(offline, durability, rank_zero_only, flush_timeout),
+        recording_options.options(offline, durability, rank_zero_only, flush_timeout, dataset_rows),
         require_model,
     )
     if compute.startswith("databricks:"):

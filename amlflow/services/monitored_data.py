@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from amlflow.errors import NotFound, UsageError
 from amlflow.monitoring import collection, columns, frames, records, windows
 from amlflow.monitoring.collection import Collected
-from amlflow.monitoring.frames import Frame
+from amlflow.monitoring.frames import Frame, Source
 from amlflow.monitoring.windows import Window
 from amlflow.services import baselines, collected_data
 from amlflow.workspaces.base import Workspace
@@ -30,6 +30,15 @@ class DataRequest:
     until: str = ""
     every: str = ""
     time: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Where the rows lie, and the bounds of their times; `label` is what to call them."""
+
+    label: str
+    files: Collected
+    span: Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,29 +70,32 @@ class Parted:
     notes: Sequence[str] = ()
 
 
-def open_data(workspace: Workspace, request: DataRequest, scratch: Path, say: Callable[[str], None]) -> Opened:
-    """Read the files of the request. Raises `NotFound` where there is no row."""
+def locate(workspace: Workspace, request: DataRequest) -> Located:
+    """Raises `NotFound` where there is no file of that time."""
     if not request.files and not request.name:
         raise UsageError("There are no data to look at.", "Name an endpoint, or files with --data FILE.")
     span = _span(request)
-    say("Reading the data…")
     if request.files:
-        found = _given(request.files, span)
         label = request.files[0] if len(request.files) == 1 else f"{len(request.files)} files"
-    else:
-        found = collected_data.find(workspace, request.name, span.start_ms, span.end_ms)
-        label = f"what {request.name!r} was asked"
-    inputs, outputs = (
-        frames.read(files, scratch / kind, label) if files else None
-        for kind, files in (("inputs", found.inputs), ("outputs", found.outputs))
-    )
-    read = [frame for frame in (inputs, outputs) if frame is not None]
+        return Located(label, _given(request.files, span), span)
+    found = collected_data.find(workspace, request.name, span.start_ms, span.end_ms)
+    return Located(f"what {request.name!r} was asked", found, span)
+
+
+def open_data(located: Located, scratch: Path, beside: Source) -> tuple[Opened, Frame]:
+    """Read the data, and another table at the same time. Raises `NotFound` where the data have no row."""
+    label, found = located.label, located.files
+    kinds = {kind: files for kind, files in (("inputs", found.inputs), ("outputs", found.outputs)) if files}
+    sources = [Source(files, scratch / kind, label) for kind, files in kinds.items()]
+    *read, other = frames.read_all([*sources, beside])
+    by_kind = dict(zip(kinds, read, strict=True))
     if not any(frame.rows for frame in read):
+        span = located.span
         raise NotFound(
             f"There is no row in {label}{' ' + _within(span) if span.start_ms else ''}.", "Give data with rows."
         )
     is_collected = all({records.TIME, records.CORRELATION} <= set(frame.names) for frame in read)
-    return Opened(label, inputs, outputs, span, is_collected)
+    return Opened(label, by_kind.get("inputs"), by_kind.get("outputs"), located.span, is_collected), other
 
 
 def time_column(opened: Opened, request: DataRequest) -> str:

@@ -95,7 +95,7 @@ def plan(request: ProjectRequest, options: RemoteOptions) -> RemotePlan:
         request.run_name,
         {**inputs, **path_inputs},
         outputs,
-        remote_environment.variables(project),
+        {**remote_environment.variables(project), **request.options.variables},
         instances=options.instances,
         size=options.size,
         distribution=options.distribution,
