@@ -62,13 +62,14 @@ def test_a_program_is_tracked_there(amlflow: Any, databricks: Host) -> None:
 
 
 def test_models_live_there(amlflow: Any, databricks: Host) -> None:
-    run, name = tracked(amlflow, "databricks", f"m {uuid.uuid4().hex[:8]}"), f"adding-{uuid.uuid4().hex[:8]}"
+    name, there = f"adding-{uuid.uuid4().hex[:8]}", f"main.default.adding_{uuid.uuid4().hex[:8]}"
+    script = LOG.replace("signature=signature)", f"signature=signature, registered_model_name='{there}')")
+    run = tracked(amlflow, "databricks", f"m {uuid.uuid4().hex[:8]}", script)
+    assert databricks.catalog.versions[there, "1"]["run_id"] == run
     amlflow.ok("-w", "databricks", "register", run, "--name", name, "--alias", "champion")
     assert amlflow.ok("-w", "databricks", "model", "show", f"{name}@champion", "-o", "json").json["run_id"] == run
     amlflow.ok("-w", "databricks", "model", "download", f"{name}:1", "--to", "model")
     assert "python_function" in (amlflow.cwd / "model" / "MLmodel").read_text()
-    there = f"main.default.{name.replace('-', '_')}"
-    amlflow.ok("-w", "databricks", "model", "promote", f"{name}:1", "--to", "databricks", "--name", there)
     amlflow.ok("-w", "databricks", "register", run, "--name", there, "--alias", "champion")
     shown = amlflow.ok("-w", "databricks", "model", "show", f"{there}@champion", "-o", "json").json
     assert (shown["version"], shown["run_id"], shown["location"]) == ("2", run, f"models:/{there}/2")

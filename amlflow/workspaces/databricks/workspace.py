@@ -20,6 +20,7 @@ from amlflow.journal.sinks import Opener
 from amlflow.workspaces.base import Artifact, ModelVersion
 from amlflow.workspaces.databricks.access import MEND, Access
 from amlflow.workspaces.databricks.artifacts import DatabricksSink, Files
+from amlflow.workspaces.databricks.programs import ProgramsRest
 from amlflow.workspaces.databricks.registries import Registries
 from amlflow.workspaces.databricks.rest import DatabricksRest
 from amlflow.workspaces.local import artifacts
@@ -90,7 +91,7 @@ class DatabricksWorkspace(RestWorkspace):
         return folder
 
     def behind(self) -> Behind:
-        return DatabricksRest(self.access)
+        return ProgramsRest(self)
 
     def limits(self) -> JournalLimits:
         return OPEN_SOURCE
@@ -108,7 +109,7 @@ class DatabricksWorkspace(RestWorkspace):
         from amlflow.workspaces.local.bridge import Bridge
 
         token = secrets.token_urlsafe(24)
-        with Bridge(DatabricksRest(self.access), token) as bridge:
+        with Bridge(ProgramsRest(self), token) as bridge:
             yield {attach.BEHIND: bridge.start(), attach.TOKEN: token, **self.login()}
 
     def describe(self) -> dict[str, Any]:
@@ -134,10 +135,14 @@ class DatabricksWorkspace(RestWorkspace):
         near = self.list_artifacts(run_id, path.strip("/").rpartition("/")[0]) if path.strip("/") else []
         return self._files.copy_out(root, path, destination, near)
 
+    def in_catalog(self, name: str) -> bool:
+        """Whether a model of that name is one of Unity Catalog. Raises `UsageError` for what the chosen registry cannot have."""
+        return self._registries.in_catalog(name)
+
     def create_model_version(
         self, name: str, source: str, run_id: str, description: str, tags: Mapping[str, str]
     ) -> ModelVersion:
-        if not self._registries.in_catalog(name):
+        if not self.in_catalog(name):
             return super().create_model_version(name, source, run_id, description, tags)
         is_folder = not source.startswith(("models:/", "runs:/")) and Path(source).is_dir()
         recorded, run_id = (source, run_id) if is_folder else self._registrable(name, source, run_id)
