@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from azure_workspaces import send_all
-from databricks_host import TOKEN, USER, Host
+from databricks_host import TOKEN, USER, Fault, Host
 from servers import free_port
 
 PY = sys.executable
@@ -309,6 +309,12 @@ def test_what_a_cluster_cannot_run_is_refused_before_it_is_sent(amlflow: Any, da
     planned = amlflow.ok(*RUN, "databricks:small cluster", "--dry-run", "-o", "json").json
     assert set(planned["files"]) == {"MLproject", "data.txt", "python_env.yaml", "train.py"}
     assert databricks.jobs.submitted == []
+    databricks.faults.append(Fault("/api/2.2/jobs/runs/submit", 400, 1, "INVALID_PARAMETER_VALUE"))
+    experiment = f"cluster {uuid.uuid4().hex[:8]}"
+    assert amlflow(*RUN, "databricks:small cluster", "-e", experiment).code == 1
+    assert databricks.jobs.files() == []
+    (run,) = amlflow.ok("-w", "databricks", "run", "list", "-e", experiment, "-o", "json").json
+    assert run["status"] == "FAILED"
     (amlflow.cwd / "proj" / "large.bin").write_bytes(os.urandom(8_000_000))
     large = amlflow(*RUN, "databricks:small cluster", "--code-limit", "7")
     assert large.code == 1

@@ -132,7 +132,7 @@ def test_what_is_in_the_way_has_a_name(databricks: Host, workspace: DatabricksWo
         (500, "INTERNAL_ERROR", Unavailable),
     ):
         databricks.faults[:] = [Fault(listing, status, 99, code)]
-        with pytest.raises(error):
+        with pytest.raises(error, match="runs/list is not served now"):
             list(jobs.list(JobQuery()))
 
 
@@ -167,7 +167,12 @@ def test_a_file_of_a_volume_may_be_larger_than_one_request(databricks: Host, wor
     ((path, parts),) = databricks.files.sent
     assert parts == 6
     assert databricks.files.place(path).read_bytes() == content
-    sent.remove(f"/Users/x/.amlflow/{key}/{SCRIPT}", (place,))
+    script = f"/Users/x/.amlflow/{key}/{SCRIPT}"
+    for foreign in (stage, f"{place}/..", f"{stage}/.amlflow", f"{stage}/.amlflow/{uuid.uuid4().hex}/../{key}"):
+        sent.remove(script, (foreign,))
+    sent.remove(f"/Users/x/.amlflow/{uuid.uuid4().hex}/{SCRIPT}", (place,))
+    assert databricks.files.place(path).is_file()
+    sent.remove(script, (place,))
     assert list(databricks.files.place(f"{stage}/.amlflow").iterdir()) == []
 
 

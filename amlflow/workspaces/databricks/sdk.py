@@ -45,7 +45,8 @@ class Sdk:
         try:
             return persist(_PATIENT if patient else _THROTTLED, attempt)
         except Transient as failure:
-            raise failure.__cause__ or failure from None
+            error = failure.__cause__ or failure
+            raise error from error.__cause__
 
     @contextlib.contextmanager
     def explained(self, what: str, *, missing: bool = False) -> Iterator[None]:
