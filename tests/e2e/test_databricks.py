@@ -26,7 +26,9 @@ mlflow.log_text("", "empty.txt")
 class Adding(mlflow.pyfunc.PythonModel):
     def predict(self, context, model_input, params=None):
         return model_input + 1
-mlflow.pyfunc.log_model(name="model", python_model=Adding(), pip_requirements=["numpy"])
+import numpy
+signature = mlflow.models.infer_signature(numpy.array([1.0]), numpy.array([2.0]))
+mlflow.pyfunc.log_model(name="model", python_model=Adding(), pip_requirements=["numpy"], signature=signature)
 """
 
 
@@ -64,6 +66,15 @@ def test_models_live_there(amlflow: Any, databricks: Host) -> None:
     assert amlflow.ok("-w", "databricks", "model", "show", f"{name}@champion", "-o", "json").json["run_id"] == run
     amlflow.ok("-w", "databricks", "model", "download", f"{name}:1", "--to", "model")
     assert "python_function" in (amlflow.cwd / "model" / "MLmodel").read_text()
+    there = f"main.default.{name.replace('-', '_')}"
+    amlflow.ok("-w", "databricks", "model", "promote", f"{name}:1", "--to", "databricks", "--name", there)
+    amlflow.ok("-w", "databricks", "register", run, "--name", there, "--alias", "champion")
+    shown = amlflow.ok("-w", "databricks", "model", "show", f"{there}@champion", "-o", "json").json
+    assert (shown["version"], shown["run_id"], shown["location"]) == ("2", run, f"models:/{there}/2")
+    assert databricks.catalog.versions[there, "2"]["model_id"].startswith("m-")
+    back = f"local:{amlflow.cwd / 'x'}"
+    amlflow.ok("-w", "databricks", "model", "promote", f"{there}@champion", "--to", back, "--name", "back")
+    assert amlflow.ok("-w", back, "model", "show", "back:1", "-o", "json").json["status"] == "READY"
 
 
 def test_a_profile_and_an_offline_run(amlflow: Any, databricks: Host) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import configparser
 import logging
 import os
+import sys
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -107,8 +108,10 @@ class Access:
 
 
 def quiet() -> None:
-    """The SDK warns at each client that is made of a host that does not say what it is."""
+    """The SDK warns at each client that is made of a host that does not say what it is; MLflow draws its bars into any file."""
     logging.getLogger("databricks.sdk").setLevel(logging.ERROR)
+    if not sys.stderr.isatty():
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 
 def _check_variables(profile: str, section: Mapping[str, str]) -> None:
