@@ -68,6 +68,9 @@ def create(
     ] = "",
     baseline: BaselineOption = "",
     window: WindowOption = "",
+    split: Annotated[
+        str, typer.Option("--split", metavar="1d", help="A window for each such span of time, at each run.")
+    ] = "",
     time: TimeOption = "",
     metric: MetricOption = None,
     threshold: ThresholdOption = None,
@@ -118,7 +121,7 @@ def create(
     from amlflow.cli import monitor_keeping as keeping
     from amlflow.services.monitored_data import DataRequest
 
-    rows = DataRequest(endpoint, data or [], window, "", "", time)
+    rows = DataRequest(endpoint, data or [], window, "", split, time)
     truths = keeping.Truth(truth, join, task, target, score, positive, against or [])
     columns = keeping.Columns(metric or [], threshold or [], prediction or [], ignore or [], kind or [])
     kept = keeping.Kept(name, every, cron, webhook, email or [], fail, fail_if or [], experiment, export, replace)

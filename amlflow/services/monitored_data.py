@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from amlflow.errors import NotFound, UsageError
 from amlflow.monitoring import collection, columns, frames, records, windows
@@ -17,6 +17,20 @@ from amlflow.services import baselines, collected_data
 from amlflow.workspaces.base import Workspace
 
 DEFAULT_WINDOW = "7d"
+_SHOWN = 10
+
+
+class HasRows(Protocol):
+    """What was found in a window."""
+
+    @property
+    def window(self) -> Window: ...
+
+    @property
+    def rows(self) -> int: ...
+
+
+R = TypeVar("R", bound=HasRows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +131,45 @@ def part(opened: Opened, request: DataRequest) -> Parted:
         raise NotFound(f"{opened.label} has no row {_within(span)}.", "Take a longer --window, or another --until.")
     parted = [span]
     if request.every:
+        # Until the end that is asked for: what stopped coming shows as windows without data.
+        newest_ms = int(np.floor(known.max())) + 1
+        end_ms = newest_ms if span.end_ms is None else max(newest_ms, min(span.end_ms, _now_ms()))
         every_ms = windows.duration_ms(request.every, "--every")
-        parted = windows.split(int(known.min()), int(known.max()) + 1, every_ms)
+        parted = windows.split(int(np.floor(known.min())), end_ms, every_ms)
     masks = [[_mask(of_frame, span) & _mask(of_frame, window) for window in parted] for of_frame in times]
     lost = sum(int(np.isnan(of_frame).sum()) for of_frame in times)
     return Parted(parted, masks, [f"{lost} rows without a time are left out."] if lost else [])
+
+
+def without_unfinished(reports: Sequence[R]) -> tuple[list[R], list[str]]:
+    """The windows without those at the end that are not over and have no data yet, of which nothing can be said; and a sentence
+    on them and on each window that has no data."""
+    kept, now_ms = list(reports), _now_ms()
+    unfinished = []
+    while len(kept) > 1 and not kept[-1].rows and (kept[-1].window.end_ms or 0) > now_ms:
+        unfinished.append(kept.pop())
+    notes = [f"The window {report.window.label} is not over, and has no data yet." for report in unfinished[::-1]]
+    empty = [report.window.label for report in kept if not report.rows]
+    if empty:
+        more = f" and {len(empty) - _SHOWN} more" if len(empty) > _SHOWN else ""
+        notes.append(
+            f"No data in {len(empty)} of {len(kept)} windows, of which nothing can be said: {', '.join(empty[:_SHOWN])}{more}."
+        )
+    return kept, notes
+
+
+def check_newest(reports: Sequence[HasRows], what: str) -> None:
+    """Raises `NotFound` where the newest window has no data: then nothing was looked at, and that is no pass."""
+    newest = reports[-1]
+    if not newest.rows:
+        raise NotFound(
+            f"The newest window, {newest.window.label}, has no {what}, so that nothing can be said of it.",
+            "Find out why none came, or look at an earlier time with --until.",
+        )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _span(request: DataRequest) -> Window:
@@ -130,7 +178,7 @@ def _span(request: DataRequest) -> Window:
     window = request.window or ("" if request.files or request.until else DEFAULT_WINDOW)
     if not window:
         return Window(None, until_ms)
-    end_ms = until_ms if until_ms is not None else time.time_ns() // 1_000_000
+    end_ms = until_ms if until_ms is not None else _now_ms()
     return Window(end_ms - windows.duration_ms(window, "--window"), end_ms)
 
 

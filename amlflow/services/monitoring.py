@@ -64,9 +64,11 @@ def find_drift(workspace: Workspace, request: DriftRequest, scratch: Path, say: 
     parted = monitored_data.part(opened, request.data)
     say(f"Comparing {len(names)} columns of {opened.rows} rows…")
     data = [Data(*item) for item in zip(opened.frames, parted.masks, pairs, strict=True)]
-    reports = drift.assess(baseline, data, parted.windows, limits, kinds)
+    reports, unsaid = monitored_data.without_unfinished(drift.assess(baseline, data, parted.windows, limits, kinds))
     _check_rows(opened, reports)
-    report = DriftReport(opened.label, baseline.label, baseline.rows, reports, [*notes, *parted.notes, *_thin(reports)])
+    report = DriftReport(
+        opened.label, baseline.label, baseline.rows, reports, [*notes, *parted.notes, *unsaid, *_thin(reports)]
+    )
     return Drifted(report, request.data.name or found.name, found.trained.run.id if found.trained else "")
 
 
@@ -176,9 +178,18 @@ def _check_rows(opened: Opened, reports: Sequence[drift.WindowReport]) -> None:
 
 
 def _thin(reports: Sequence[drift.WindowReport]) -> list[str]:
-    empty = [report.window.label for report in reports if not report.rows]
-    few = [report for report in reports if 0 < report.rows < _FEW_ROWS]
-    notes = [f"No data in {len(empty)} of {len(reports)} windows: {_names(empty)}."] if empty else []
+    """Sentences on windows with few rows, and on those with rows of some columns only: questions without answers."""
+    filled = [report for report in reports if report.rows]
+    every = dict.fromkeys(column.column for report in filled for column in report.columns)
+    few = [report for report in filled if report.rows < _FEW_ROWS]
+    partly = [report for report in filled if len(report.columns) < len(every)]
+    notes = []
+    if partly:
+        lacking = [name for name in every if any(name not in {c.column for c in report.columns} for report in partly)]
+        notes.append(
+            f"In {len(partly)} of {len(reports)} windows there is no row of {_names(lacking)}: "
+            f"{', '.join(report.window.label for report in partly[:_SHOWN])}."
+        )
     if few:
         where = "The data have" if len(reports) == 1 else f"{len(few)} of {len(reports)} windows have"
         notes.append(

@@ -68,13 +68,15 @@ def find_performance(
     positive = performance.positive_label(joined, request.positive)
     whole = Opened(opened.label, answers, None, opened.span, opened.is_collected)
     parted = monitored_data.part(whole, request.data)
-    found = performance.evaluate(joined, list(zip(parted.windows, parted.masks[0], strict=True)), positive)
+    found, unsaid = monitored_data.without_unfinished(
+        performance.evaluate(joined, list(zip(parted.windows, parted.masks[0], strict=True)), positive)
+    )
     if not any(window.rows for window in found):
         raise NotFound(
             f"No prediction of {opened.label} in this time has a truth yet.",
             "Take a longer --window, or another --until.",
         )
-    notes = [*joined.notes, *parted.notes]
+    notes = [*joined.notes, *parted.notes, *unsaid]
     if request.score and not positive:
         notes.append("The area under the curve is of two classes: name the one that the score is of with --positive.")
     before = _before(trained, request, joined.task, notes)

@@ -319,6 +319,52 @@ def test_a_window_without_data_is_not_a_pass(monitor: Callable[..., Ended], work
     assert "'at'" not in whole.err
 
 
+def test_of_many_windows_the_empty_ones_are_told_and_an_empty_newest_is_no_pass(
+    monitor: Callable[..., Ended], work: Path
+) -> None:
+    made = [{**row, "at": f"2024-01-0{day}"} for day in (1, 2, 4) for row in rows(300, seed=day)]
+    table(work / "dated.csv", made, "alcohol", "colour", "at")
+    daily = ("--data", "dated.csv", "--time", "at", "--baseline", "baseline.csv", "--every", "1d")
+    daily = (*daily, "--threshold", "alcohol=0.5", "--threshold", "colour=0.5")
+    gated = ("--fail-on-drift", "--fail-if", "columns_drifted > 1", "--until")
+    middle = monitor("drift", *daily, *gated, "2024-01-05", "-o", "json", "--html", "page.html")
+    assert middle.code == 0, middle.err
+    assert [window["rows"] for window in middle.json["windows"]] == [300, 300, 0, 300]
+    assert middle.json["windows_without_data"] == 1
+    said = "No data in 1 of 4 windows, of which nothing can be said: 2024-01-03 to 2024-01-04."
+    assert said in middle.json["notes"]
+    assert said in (work / "page.html").read_text()
+    markdown = monitor("drift", *daily, "--until", "2024-01-05", "--markdown").out
+    assert "### ⚠️" in markdown
+    assert "no data" in markdown
+    few = monitor("drift", *daily, "--fail-if", "rows < 100", "--until", "2024-01-05")
+    assert few.code == 6
+    assert "2024-01-03" in few.err
+    newest = monitor("drift", *daily, *gated, "2024-01-06")
+    assert newest.code == 3
+    assert "The newest window, 2024-01-05 to 2024-01-06, has no data" in newest.err
+    assert "drifted" in monitor("drift", *daily, "--until", "2024-01-06", "--threshold", "alcohol=0").out
+
+    table(work / "answers.csv", [{**row, "id": f"{row['at']}{row['id']}"} for row in made], "id", "quality", "at")
+    table(work / "truth.csv", [{**row, "id": f"{row['at']}{row['id']}"} for row in made[:600]], "id", "quality")
+    known = ("performance", "--data", "answers.csv", "--truth", "truth.csv", "--join", "id", "--time", "at")
+    late = monitor(*known, "--every", "1d", "--fail-if", "accuracy < 0.5")
+    assert late.code == 3
+    assert "The newest window, 2024-01-04 to 2024-01-05, has no prediction with a truth" in late.err
+    assert monitor(*known, "--every", "1d", "--fail-if", "accuracy < 0.5", "--until", "2024-01-03").code == 0
+
+
+def test_a_window_that_is_not_over_may_be_without_data_yet(monitor: Callable[..., Ended], work: Path) -> None:
+    day = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
+    made = [{**row, "at": (day - timedelta(hours=1)).isoformat()} for row in rows(300)]
+    table(work / "dated.csv", made, "alcohol", "colour", "at")
+    daily = ("--data", "dated.csv", "--time", "at", "--baseline", "baseline.csv", "--every", "1d")
+    found = monitor("drift", *daily, "--window", "30h", "-o", "json")
+    assert found.code == 0, found.err
+    assert [window["rows"] for window in found.json["windows"]] == [300]
+    assert any("is not over, and has no data yet" in note for note in found.json["notes"])
+
+
 def test_columns_can_be_left_out_added_and_named_as_answers(monitor: Callable[..., Ended], work: Path) -> None:
     more = [{**row, "extra": 1, "guess": row["quality"]} for row in rows(200)]
     table(work / "more.csv", more, "alcohol", "colour", "extra")
