@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import hashlib
 import json
 import os
 import signal
@@ -15,6 +15,8 @@ import pytest
 from azure_workspaces import send_all
 from databricks_host import TOKEN, USER, Fault, Host
 from servers import free_port
+
+from amlflow.workspaces.databricks.parcels import PART_BYTES
 
 PY = sys.executable
 LOG = """
@@ -202,17 +204,18 @@ def test_a_project_runs_on_a_cluster(amlflow: Any, databricks: Host, project: An
 
 
 def test_a_large_project_goes_in_parts_or_to_a_volume(amlflow: Any, databricks: Host, project: Any) -> None:
-    project(PROJECT)
-    content = os.urandom(20_000_000)
-    (amlflow.cwd / "proj" / "data.txt").write_bytes(base64.b64encode(content))
-    expected = f"data {base64.b64encode(content).decode()}\n"
-    databricks.jobs.most_bytes = 1 << 30
+    program = "import hashlib, pathlib; print(hashlib.sha256(pathlib.Path('data.txt').read_bytes()).hexdigest())"
+    project({**PROJECT, "train.py": program})
+    content = os.urandom(PART_BYTES + 1_000_000)
+    (amlflow.cwd / "proj" / "data.txt").write_bytes(content)
+    expected = f"{hashlib.sha256(content).hexdigest()}\n"
     parts = amlflow.ok(*RUN, "databricks:small cluster")
-    assert expected in parts.out
+    assert parts.out.startswith(expected)
+    assert databricks.paths.count(("POST", "/api/2.0/workspace/import")) == 3
     stage = "/Volumes/main/default/stage"
     assert databricks.files.sent == []
     volume = amlflow.ok(*RUN, "databricks:small cluster", "--upload-to", f"{stage}/a folder")
-    assert expected in volume.out
+    assert volume.out.startswith(expected)
     ((path, _),) = databricks.files.sent
     assert path.startswith(f"{stage}/a folder/.amlflow/")
     assert [path for path in (databricks.files.folder / stage.lstrip("/")).rglob("*") if path.is_file()] == []
