@@ -47,9 +47,17 @@ def show(state: State, name: str) -> None:
     assert isinstance(state.workspace, HasOnlineEndpoints)
     record = AzureMonitors(state.workspace.service).get(name)
     results = runs.recent(state.workspace, name)
-    rows: list[tuple[str, Any]] = [(key, value) for key, value in record.items()]
+    rows = rows_of(record)
     rows += [(f"run {moment(item['submitted_ms'])}", _summary(item)) for item in results]
     state.out.one({**record, "results": results}, "name", rows)
+
+
+def rows_of(record: dict[str, Any]) -> list[tuple[str, Any]]:
+    """A monitor for people to read, a line a threshold."""
+    left_out = ("thresholds", "created_ms")
+    rows: list[tuple[str, Any]] = [(key, value) for key, value in record.items() if key not in left_out]
+    rows.append(("created", moment(record["created_ms"])))
+    return rows + [(f"threshold {item['signal']}", _limit(item)) for item in record["thresholds"]]
 
 
 def _show(state: State, found: Found) -> None:
@@ -67,6 +75,11 @@ def _show(state: State, found: Found) -> None:
         state.note("No threshold was crossed.")
     else:
         state.note("No run of the job has the tag of a crossed threshold; its output is none that amlflow understands.")
+
+
+def _limit(threshold: dict[str, Any]) -> str:
+    value = threshold["threshold"]
+    return f"{threshold['metric']} ({threshold['of']}) {'' if value is None else number(value)}"
 
 
 def _summary(item: dict[str, Any]) -> str:
