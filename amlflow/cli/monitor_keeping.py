@@ -10,10 +10,10 @@ from typing import Any
 
 from amlflow.cli import monitoring
 from amlflow.cli.state import State
-from amlflow.errors import AmlflowError, UsageError
+from amlflow.errors import AmlflowError, GateFailed, UsageError
 from amlflow.monitoring import timing
 from amlflow.services import alerts, monitor_runs, monitors, tracking
-from amlflow.services.alerts import Crossed
+from amlflow.services.alerts import Alert
 from amlflow.services.monitored_data import DataRequest
 from amlflow.services.monitoring import DriftRequest
 from amlflow.services.monitors import Monitor
@@ -138,20 +138,27 @@ def run(state: State, name: str, html: str, markdown: bool, log: bool, detach: b
         raise UsageError("--detach is of monitors that Azure ML runs.", "Leave it out: this one runs here.")
     monitor = monitors.get(state.workspace, name)
 
-    def tell(crossed: Crossed) -> None:
+    def tell(alert: Alert) -> None:
         if not monitor.webhook:
             return
         try:
-            alerts.post(monitor.webhook, replace(crossed, name=monitor.name))
+            alerts.post(monitor.webhook, replace(alert, name=monitor.name))
         except AmlflowError as error:
-            state.warn(f"{error.message} What crossed is kept: {', '.join(crossed.columns) or crossed.gate}")
+            state.warn(f"{error.message} It was to be told: {alert.text}")
 
     experiment = monitor.experiment or f"{monitor.name}{monitor_runs.EXPERIMENT_SUFFIX}"
     view = monitoring.View(markdown, html, log, experiment, monitor.fail, monitor.fail_if, tell)
-    if isinstance(monitor.request, DriftRequest):
-        monitoring.drift(state, monitor.request, view)
-    else:
-        monitoring.performance(state, monitor.request, view)
+    try:
+        if isinstance(monitor.request, DriftRequest):
+            monitoring.drift(state, monitor.request, view)
+        else:
+            monitoring.performance(state, monitor.request, view)
+    except GateFailed:
+        raise
+    except AmlflowError as error:
+        # A monitor that sees nothing must not look like one that finds nothing.
+        tell(Alert(monitor.name, monitor.kind, error=error.message))
+        raise
 
 
 def _refuse(options: Truth | Columns, what: str, mend: str) -> None:

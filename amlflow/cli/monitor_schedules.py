@@ -68,6 +68,9 @@ def create(
     ] = "",
     baseline: BaselineOption = "",
     window: WindowOption = "",
+    split: Annotated[
+        str, typer.Option("--split", metavar="1d", help="A window for each such span of time, at each run.")
+    ] = "",
     time: TimeOption = "",
     metric: MetricOption = None,
     threshold: ThresholdOption = None,
@@ -118,7 +121,7 @@ def create(
     from amlflow.cli import monitor_keeping as keeping
     from amlflow.services.monitored_data import DataRequest
 
-    rows = DataRequest(endpoint, data or [], window, "", "", time)
+    rows = DataRequest(endpoint, data or [], window, "", split, time)
     truths = keeping.Truth(truth, join, task, target, score, positive, against or [])
     columns = keeping.Columns(metric or [], threshold or [], prediction or [], ignore or [], kind or [])
     kept = keeping.Kept(name, every, cron, webhook, email or [], fail, fail_if or [], experiment, export, replace)
@@ -150,7 +153,7 @@ def run(
         bool, typer.Option("--detach", help="Print the id of Azure ML's job, and leave it to itself.")
     ] = False,
 ) -> None:
-    """Run a monitor now, as cron does: with what was kept of it, and its webhook told where something crossed.
+    """Run a monitor now, as cron does: with what was kept of it. Its webhook is told where something crossed or nothing was seen.
 
     In an Azure ML workspace the service runs it at once, as a job that is followed. What it finds is read from the job's output,
     in the form of the service's open components, or where that is not there from the documented tags of its runs.

@@ -29,6 +29,7 @@ from amlflow.emulator.arm.registries import Registries
 from amlflow.emulator.arm.registry_tokens import RegistryTokens
 from amlflow.emulator.arm.resources import Arm
 from amlflow.emulator.arm.rights import Rights
+from amlflow.emulator.arm.roles import Roles
 from amlflow.emulator.arm.schedules import Schedules
 from amlflow.emulator.arm.workspaces import Workspaces
 from amlflow.emulator.artifacts import Artifacts
@@ -39,6 +40,7 @@ from amlflow.emulator.fronts import Fronts
 from amlflow.emulator.history import History
 from amlflow.emulator.identity import Identity
 from amlflow.emulator.lifecycle import OPTIONS_FILE
+from amlflow.emulator.metadata import Metadata
 from amlflow.emulator.places import Places
 from amlflow.emulator.pools import Pools
 from amlflow.emulator.recording import Recorder
@@ -52,6 +54,7 @@ from amlflow.emulator.running.serving import Servers
 from amlflow.emulator.running.state import Jobs
 from amlflow.emulator.scoring import Scoring
 from amlflow.emulator.settings import HOST
+from amlflow.emulator.storage_access import StorageAccess
 from amlflow.emulator.store import Store
 from amlflow.emulator.tokens import Tokens
 from amlflow.emulator.tracking.plane import Tracking
@@ -114,6 +117,9 @@ def _assembled(place: Path, options: dict[str, Any]) -> Iterator[App]:
         workspaces.ensure(known.group, known.workspace, known.principals[0].client_id)
         computes.restore()
         datastores, places = Datastores(arm, blobs), Places(place)
+        for workspace in all_workspaces(arm):
+            # Its database may have to be made, for which no client would wait.
+            places.of(workspace)
         jobs = Jobs(arm, places)
         data = Data(arm, blobs, datastores)
         scene = Scene(known, place, jobs, data, datastores)
@@ -138,8 +144,10 @@ def _assembled(place: Path, options: dict[str, Any]) -> Iterator[App]:
         registries = Registries(arm, blobs)
         registries.resume()
         rights = Rights(arm)
-        identities, registry_tokens = Identities(arm, registries), RegistryTokens(arm, registries)
-        groups = ContainerGroups(arm, registries, identities, registry_tokens)
+        identities, registry_tokens = Identities(arm), RegistryTokens(arm, registries)
+        roles = Roles(arm, registries)
+        metadata = Metadata(arm, identity, identities)
+        groups = ContainerGroups(arm, registries, identities, roles, registry_tokens, metadata)
         stack.callback(groups.close)
         groups.resume()
         schedules = Schedules(arm, resources, MonitorRuns(pipelines))
@@ -150,7 +158,8 @@ def _assembled(place: Path, options: dict[str, Any]) -> Iterator[App]:
             *(registry, resources, schedules, history, artifacts, tracking),
             *(OnlineEndpoints(arm, servers), deployments, scoring, registries, rights, Autoscale(arm)),
             *(BatchEndpoints(arm), BatchDeployments(arm, servers), BatchScoring(arm, batch)),
-            *(identities, registry_tokens, groups, Fronts(groups)),
+            *(identities, roles, registry_tokens, groups, Fronts(groups)),
+            *(metadata, StorageAccess(known, tokens, roles)),
         )
         schedules.start()
         yield App(known, tokens, [route for part in parts for route in part.routes()], struck, recorder)

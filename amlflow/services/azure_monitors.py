@@ -95,6 +95,7 @@ def _refuse(monitor: Monitor) -> None:
         "--experiment": monitor.experiment,
         "--data": data.files,
         "--time": data.time,
+        "--split": data.every,
         "--ignore": drift.ignore if drift else (),
         "--against": request.against if isinstance(request, PerformanceRequest) else (),
         "--score": request.score if isinstance(request, PerformanceRequest) else "",

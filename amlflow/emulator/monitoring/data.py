@@ -54,7 +54,7 @@ def read(data: Mapping[str, Any], folder: str, scratch: Path, now_ms: int, say: 
     files = _files(Path(folder), window) if folder else []
     if not files:
         raise _empty(label, window)
-    frame = frames.read(files, scratch, label)
+    frame = frames.read(frames.Source(files, scratch, label))
     if not frame.rows:
         raise _empty(label, window)
     if window == Window():
