@@ -9,6 +9,7 @@ from amlflow.cli.output import Column, moment, number
 from amlflow.cli.state import State
 from amlflow.errors import UsageError
 from amlflow.services import azure_monitor_runs as runs
+from amlflow.services import submission
 from amlflow.services.azure_monitor_runs import Found
 from amlflow.workspaces.abilities import HasOnlineEndpoints
 from amlflow.workspaces.azure.monitors import AzureMonitors
@@ -37,7 +38,7 @@ def run(state: State, name: str, html: str, markdown: bool, log: bool, detach: b
         state.note(f"Follow it with `amlflow job logs -f {job.id}`; `amlflow monitor show {name}` shows what it finds.")
         return
     state.note(f"Job {job.id} runs the monitor {name!r}{f': {job.url}' if job.url else ''}")
-    following.to_the_end(state, job.id, runs.follow(state.workspace, job, state.note))
+    following.to_the_end(state, job.id, submission.follow(state.workspace, job, state.note))
     found = runs.found(state.workspace, started)
     _show(state, found)
     runs.check(started, found)

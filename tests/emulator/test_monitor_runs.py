@@ -122,6 +122,12 @@ def test_a_monitor_runs_at_its_time_and_when_triggered(
     ml_client.jobs.download(alarmed.name, download_path=tmp_path / "left", output_name="model_monitor_metrics_output")
     manifest = next((tmp_path / "left").rglob("manifest.json"))
     assert json.loads(manifest.read_text())["metricsFiles"] == {"drift": "signals/drift.json"}
+    # Where the output is not understood, the tag says what crossed.
+    (tmp_path / "manifest.json").write_text('{"metricsFiles": {}}')
+    place = f"azureml/{alarmed.name}/model_monitor_metrics_output/"
+    amlflow.ok("datastore", "upload", str(tmp_path / "manifest.json"), place)
+    told = amlflow.ok("monitor", "show", f"moved-{some}", "-o", "json").json["results"][0]
+    assert told == found
 
 
 def test_a_schedule_of_a_job_fires_by_itself(emulator: Running) -> None:
