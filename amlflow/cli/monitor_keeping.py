@@ -29,8 +29,9 @@ class Truth:
     join: str
     task: str
     target: str
-    score: str
+    scores: Sequence[str]
     positive: str
+    average: str
     against: Sequence[str]
 
 
@@ -161,6 +162,7 @@ def _refuse(options: Truth | Columns, what: str, mend: str) -> None:
                 "thresholds": "threshold",
                 "kinds": "kind",
                 "predictions": "prediction",
+                "scores": "score",
             }
             raise UsageError(f"--{option.get(name, name)} is {what}.", mend)
 
@@ -205,7 +207,17 @@ def _request(watched: Watched) -> DriftRequest | PerformanceRequest:
     known = tracking.pairs(list(truth.against), "metric of the training run") if truth.against else {}
     prediction = columns.predictions[0] if columns.predictions else ""
     return PerformanceRequest(
-        rows, truth.file, truth.join, truth.task, prediction, truth.target, truth.score, truth.positive, baseline, known
+        rows,
+        truth.file,
+        truth.join,
+        truth.task,
+        prediction,
+        truth.target,
+        truth.scores,
+        truth.positive,
+        truth.average,
+        baseline,
+        known,
     )
 
 

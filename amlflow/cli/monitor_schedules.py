@@ -10,6 +10,7 @@ from amlflow.cli.completers import complete_endpoint, complete_monitor
 from amlflow.cli.framework import Command
 from amlflow.cli.monitor_options import (
     AgainstOption,
+    AverageOption,
     BaselineOption,
     DataOption,
     ExperimentOption,
@@ -84,8 +85,9 @@ def create(
     join: JoinOption = "",
     task: TaskOption = "",
     target: TargetOption = "",
-    score: ScoreOption = "",
+    score: ScoreOption = None,
     positive: PositiveOption = "",
+    average: AverageOption = "",
     against: AgainstOption = None,
     fail: Annotated[
         bool,
@@ -122,7 +124,7 @@ def create(
     from amlflow.services.monitored_data import DataRequest
 
     rows = DataRequest(endpoint, data or [], window, "", split, time)
-    truths = keeping.Truth(truth, join, task, target, score, positive, against or [])
+    truths = keeping.Truth(truth, join, task, target, score or [], positive, average, against or [])
     columns = keeping.Columns(metric or [], threshold or [], prediction or [], ignore or [], kind or [])
     kept = keeping.Kept(name, every, cron, webhook, email or [], fail, fail_if or [], experiment, export, replace)
     keeping.create(State.of(ctx), kept, keeping.Watched(rows, baseline, columns, truths, performance))

@@ -99,7 +99,8 @@ def _refuse(monitor: Monitor) -> None:
         "--split": data.every,
         "--ignore": drift.ignore if drift else (),
         "--against": request.against if isinstance(request, PerformanceRequest) else (),
-        "--score": request.score if isinstance(request, PerformanceRequest) else "",
+        "--score": request.scores if isinstance(request, PerformanceRequest) else (),
+        "--average": request.average if isinstance(request, PerformanceRequest) else "",
         "--positive": request.positive if isinstance(request, PerformanceRequest) else "",
     }
     for option, value in given.items():
