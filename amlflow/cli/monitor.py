@@ -13,6 +13,7 @@ from amlflow.cli.monitor_options import (
     AgainstOption,
     AverageOption,
     BaselineOption,
+    ColumnOption,
     DataOption,
     EveryOption,
     ExperimentOption,
@@ -56,6 +57,7 @@ def drift(
     metric: MetricOption = None,
     threshold: ThresholdOption = None,
     prediction: PredictionOption = None,
+    column: ColumnOption = None,
     ignore: IgnoreOption = None,
     kind: KindOption = None,
     fail_on_drift: Annotated[
@@ -86,6 +88,7 @@ def drift(
         monitoring.predictions(prediction or []),
         ignore or [],
         monitoring.kinds(kind or []),
+        column or [],
     )
     monitoring.drift(
         State.of(ctx), request, monitoring.View(markdown, html, log, experiment, fail_on_drift, fail_if or [])

@@ -44,6 +44,7 @@ class Columns:
     predictions: Sequence[str]
     ignore: Sequence[str]
     kinds: Sequence[str]
+    chosen: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +164,7 @@ def _refuse(options: Truth | Columns, what: str, mend: str) -> None:
                 "kinds": "kind",
                 "predictions": "prediction",
                 "scores": "score",
+                "chosen": "column",
             }
             raise UsageError(f"--{option.get(name, name)} is {what}.", mend)
 
@@ -194,6 +196,7 @@ def _request(watched: Watched) -> DriftRequest | PerformanceRequest:
             monitoring.predictions(columns.predictions),
             columns.ignore,
             monitoring.kinds(columns.kinds),
+            columns.chosen,
         )
     monitoring.need(truth.file, "--truth FILE, what came true")
     monitoring.need(truth.join, "--join ID, the column that data and truth have in common")

@@ -51,6 +51,10 @@ PredictionOption = Annotated[
     list[str] | None,
     typer.Option("--prediction", metavar="COLUMN[=BASELINE]", help="A column of the model's answers."),
 ]
+ColumnOption = Annotated[
+    list[str] | None,
+    typer.Option("--column", metavar="COLUMN", help="Compare this column; may be given several times."),
+]
 IgnoreOption = Annotated[list[str] | None, typer.Option("--ignore", metavar="COLUMN", help="Leave this column out.")]
 KindOption = Annotated[
     list[str] | None,

@@ -12,6 +12,7 @@ from amlflow.cli.monitor_options import (
     AgainstOption,
     AverageOption,
     BaselineOption,
+    ColumnOption,
     DataOption,
     ExperimentOption,
     FailIfOption,
@@ -76,6 +77,7 @@ def create(
     metric: MetricOption = None,
     threshold: ThresholdOption = None,
     prediction: PredictionOption = None,
+    column: ColumnOption = None,
     ignore: IgnoreOption = None,
     kind: KindOption = None,
     performance: Annotated[
@@ -125,7 +127,7 @@ def create(
 
     rows = DataRequest(endpoint, data or [], window, "", split, time)
     truths = keeping.Truth(truth, join, task, target, score or [], positive, average, against or [])
-    columns = keeping.Columns(metric or [], threshold or [], prediction or [], ignore or [], kind or [])
+    columns = keeping.Columns(metric or [], threshold or [], prediction or [], ignore or [], kind or [], column or [])
     kept = keeping.Kept(name, every, cron, webhook, email or [], fail, fail_if or [], experiment, export, replace)
     keeping.create(State.of(ctx), kept, keeping.Watched(rows, baseline, columns, truths, performance))
 
