@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from amlflow.cli import progress
-from amlflow.cli.output import Column, number, print_table
+from amlflow.cli.output import Column, number, print_rows, print_table
 from amlflow.cli.state import State
 from amlflow.errors import AmlflowError, GateFailed, UsageError
 from amlflow.reports import drift as drift_report
@@ -19,7 +19,7 @@ from amlflow.reports import drift_page, performance_page
 from amlflow.reports import performance as performance_report
 from amlflow.reports.grid import Grid
 from amlflow.services import gates, monitor_runs, monitored_data, monitoring, performing
-from amlflow.services.alerts import Crossed
+from amlflow.services.alerts import Alert
 from amlflow.services.expressions import Expression
 from amlflow.services.gates import Subject
 from amlflow.services.monitor_runs import Finding
@@ -39,7 +39,7 @@ class View:
     experiment: str
     fail: bool
     fail_if: Sequence[str] = ()
-    tell: Callable[[Crossed], None] = lambda crossed: None
+    tell: Callable[[Alert], None] = lambda alert: None
 
 
 def drift(state: State, request: DriftRequest, view: View) -> None:
@@ -113,7 +113,7 @@ def _telling(view: View, finding: Finding, crossed: Sequence[str], run_id: str) 
         raise
     finally:
         if crossed or gate:
-            view.tell(Crossed(finding.name, finding.kind, crossed, gate, run_id))
+            view.tell(Alert(finding.name, finding.kind, crossed, gate, run_id))
 
 
 def _check_gates(
@@ -160,7 +160,7 @@ def _show(state: State, record: dict[str, Any], grid: Grid, lines: Sequence[str]
     elif state.out.wants_document() or state.quiet:
         state.out.one(record, "run_id")
     elif state.out.format == "tsv":
-        sys.stdout.write("".join("\t".join(row) + "\n" for row in [grid.headings, *grid.rows]))
+        print_rows([grid.headings, *grid.rows])
     else:
         print_table(grid.rows, [Column(heading, "", right=i in grid.right) for i, heading in enumerate(grid.headings)])
     if not markdown:

@@ -56,7 +56,7 @@ def plan(workspace: Workspace, monitor: Monitor, emails: Sequence[str], limits: 
         task = request.task
     else:
         signals, task = _drift(workspace, service, request, collections, window), "classification"
-    return MonitorSpec(monitor.name, monitor.timing, signals, deployment, task, emails)
+    return MonitorSpec(monitor.name, monitor.timing, signals, deployment, task, emails, monitor.fail)
 
 
 def create(workspace: Workspace, spec: MonitorSpec, replacing: bool) -> dict[str, Any]:
@@ -91,7 +91,6 @@ def _refuse(monitor: Monitor) -> None:
     data, request = monitor.request.data, monitor.request
     given = {
         "--webhook": monitor.webhook,
-        "--fail": monitor.fail,
         "--fail-if": monitor.fail_if,
         "--experiment": monitor.experiment,
         "--data": data.files,
@@ -223,7 +222,7 @@ def _features(workspace: Workspace, request: DriftRequest) -> list[str]:
     every = list(request.columns)
     if not every:
         with contextlib.suppress(NotFound):
-            every = list(baselines.find_trained(workspace, "", request.data.name).inputs)
+            every = list(baselines.find_trained(workspace, "", request.data.name.partition("/")[0]).inputs)
     if not every:
         raise UsageError(
             "Nothing says which columns are left after --ignore: the model's signature is not known.",

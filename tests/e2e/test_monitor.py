@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import functools
+import http.server
 import json
 import random
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -195,21 +198,35 @@ def test_results_are_runs_that_compare_shows_over_time(wine: Any, work: Path) ->
     assert "<svg" in (work / "kept" / "drift.html").read_text()
 
 
-def test_the_baseline_is_the_dataset_or_the_table_that_a_run_has_logged(wine: Any, amlflow: Any, work: Path) -> None:
+@pytest.fixture
+def served(work: Path) -> Iterator[str]:
+    """The address at which the files of the folder are served."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(work))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_the_baseline_is_the_dataset_or_the_table_that_a_run_has_logged(
+    wine: Any, amlflow: Any, work: Path, served: str
+) -> None:
     (work / "train.py").write_text(
         "import sys, mlflow, pandas\n"
         "data = pandas.read_csv('baseline.csv')\n"
         "with mlflow.start_run():\n"
-        "    if sys.argv[1] == 'dataset':\n"
-        "        mlflow.log_input(mlflow.data.from_pandas(data, source=sys.argv[2]), context='training')\n"
-        "    else:\n"
+        "    if sys.argv[1] == 'artifact':\n"
         "        mlflow.log_artifact('baseline.csv', 'data')\n"
+        "    else:\n"
+        "        source = sys.argv[2] or None\n"
+        "        mlflow.log_input(mlflow.data.from_pandas(data, source=source, name=sys.argv[1]), context='training')\n"
     )
-    for name in ("dataset", "artifact"):
-        source = str(work / "baseline.csv")
-        wine.ok("track", "-e", "wine", "--run-name", name, "--", sys.executable, "train.py", name, source)
+    sources = {"artifact": "", "dataset": str(work / "baseline.csv"), "served": f"{served}/baseline.csv", "memory": ""}
+    for name, source in sources.items():
+        rows_kept = ("--dataset-rows", "250") if name == "memory" else ()
+        wine.ok("track", "-e", "wine", "--run-name", name, *rows_kept, "--", sys.executable, "train.py", name, source)
         found = wine.ok("monitor", "drift", "--data", "moved.csv", "--baseline", name, "--no-log", "-o", "json").json
-        assert found["baseline_rows"] == 600
+        assert found["baseline_rows"] == (250 if name == "memory" else 600)
         assert name in found["baseline"]
         assert found["drifted"]
     run = wine.ok("run", "show", "artifact", "-q").out.strip()
@@ -224,6 +241,11 @@ def test_the_baseline_is_the_dataset_or_the_table_that_a_run_has_logged(wine: An
     bare = wine.drift("--data", "same.csv", "--baseline", "bare", "--no-log")
     assert bare.code == 3
     assert "neither a dataset nor a table" in bare.err
+    secret = f"{served.replace('//', '//me:pass-word@')}/gone.csv?sig=signature"
+    wine.ok("track", "-e", "wine", "--run-name", "away", "--", sys.executable, "train.py", "away", secret)
+    away = wine.drift("--data", "same.csv", "--baseline", "away", "--no-log")
+    assert (away.code, "404" in away.err, "gone.csv" in away.err) == (1, True, True)
+    assert not [text for text in ("pass-word", "signature") if text in away.err]
 
 
 def test_what_an_endpoint_has_collected_is_compared_by_the_day(wine: Any, work: Path) -> None:

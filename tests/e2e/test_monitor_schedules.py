@@ -100,13 +100,14 @@ def test_a_monitor_is_kept_run_told_and_forgotten(
     assert hook.posted == [
         {
             "path": f"/{SECRET}",
+            "text": f"Monitor 'moves' (drift): a threshold was crossed by alcohol. Run {found['run_id']}.",
             "name": "moves",
             "monitor": "drift",
             "state": "crossed",
             "columns": ["alcohol"],
             "gate": hook.posted[0]["gate"],
+            "error": None,
             "run_id": found["run_id"],
-            "link": None,
         }
     ]
     assert "alcohol" in hook.posted[0]["gate"]
@@ -133,6 +134,11 @@ def test_without_fail_what_crossed_is_told_and_ends_with_0(monitor: Callable[...
     assert monitor("create", "moves", *same, "--webhook", hook.url, "--replace").code == 0
     assert monitor("run", "moves").code == 0
     assert len(hook.posted) == 1, "nothing crossed"
+    Path("same.csv").write_text("alcohol,colour\n")
+    assert monitor("run", "moves").code == 3
+    assert (hook.posted[1]["state"], hook.posted[1]["columns"]) == ("failed", [])
+    assert "no row" in hook.posted[1]["error"]
+    assert hook.posted[1]["error"] in hook.posted[1]["text"]
 
 
 def test_a_monitor_of_performance(monitor: Callable[..., Ended], work: Path, hook: Hook) -> None:

@@ -1,12 +1,13 @@
-"""A Databricks workspace as a place for runs and models. Jobs and endpoints stay on this machine."""
+"""A Databricks workspace as a place for runs and models, and for jobs on its clusters. Endpoints stay on this machine."""
 
 from __future__ import annotations
 
 import contextlib
 import secrets
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from amlflow import paths
 from amlflow.errors import AmlflowError, NotAllowed
@@ -24,6 +25,9 @@ from amlflow.workspaces.local import artifacts
 from amlflow.workspaces.server.artifacts import Artifacts
 from amlflow.workspaces.server.client import Client, Limits
 from amlflow.workspaces.server.rest import RestWorkspace
+
+if TYPE_CHECKING:
+    from amlflow.workspaces.databricks.cluster_jobs import ClusterJobs
 
 _POLICY = RetryPolicy(most=4, base_s=0.25, cap_s=2.0, deadline_s=10.0)
 # The route for the histories of many runs at once is that of the open-source server alone.
@@ -54,6 +58,12 @@ class DatabricksWorkspace(RestWorkspace):
         self._rest = DatabricksRest(self.access, _POLICY)
         super().__init__(DatabricksClient(self._rest, f"Databricks ({self._asked})", _LIMITS), self._asked)
         self._files = Files(self.access)
+
+    @cached_property
+    def jobs(self) -> ClusterJobs:
+        from amlflow.workspaces.databricks.cluster_jobs import ClusterJobs
+
+        return ClusterJobs(self, self.access)
 
     def away(self, timeout_s: float) -> str:
         with contextlib.suppress(AmlflowError):
