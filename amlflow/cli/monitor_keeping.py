@@ -29,8 +29,9 @@ class Truth:
     join: str
     task: str
     target: str
-    score: str
+    scores: Sequence[str]
     positive: str
+    average: str
     against: Sequence[str]
 
 
@@ -43,6 +44,7 @@ class Columns:
     predictions: Sequence[str]
     ignore: Sequence[str]
     kinds: Sequence[str]
+    chosen: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +172,8 @@ def _refuse(options: Truth | Columns, what: str, mend: str) -> None:
                 "thresholds": "threshold",
                 "kinds": "kind",
                 "predictions": "prediction",
+                "scores": "score",
+                "chosen": "column",
             }
             raise UsageError(f"--{option.get(name, name)} is {what}.", mend)
 
@@ -203,6 +207,7 @@ def _request(watched: Watched) -> DriftRequest | PerformanceRequest:
             monitoring.predictions(columns.predictions),
             columns.ignore,
             monitoring.kinds(columns.kinds),
+            columns.chosen,
         )
     monitoring.need(truth.file, "--truth FILE, what came true")
     monitoring.need(truth.join, "--join ID, the column that data and truth have in common")
@@ -216,7 +221,17 @@ def _request(watched: Watched) -> DriftRequest | PerformanceRequest:
     known = tracking.pairs(list(truth.against), "metric of the training run") if truth.against else {}
     prediction = columns.predictions[0] if columns.predictions else ""
     return PerformanceRequest(
-        rows, truth.file, truth.join, truth.task, prediction, truth.target, truth.score, truth.positive, baseline, known
+        rows,
+        truth.file,
+        truth.join,
+        truth.task,
+        prediction,
+        truth.target,
+        truth.scores,
+        truth.positive,
+        truth.average,
+        baseline,
+        known,
     )
 
 
