@@ -83,7 +83,7 @@ def test_what_the_catalog_does_not_take_leaves_no_model(
     databricks: Host, workspace: DatabricksWorkspace, tmp_path: Path
 ) -> None:
     wine = name()
-    with pytest.raises(UsageError, match=r"takes no model for .* whose signature"):
+    with pytest.raises(UsageError, match="takes no model for"):
         workspace.create_model_version(wine, model(tmp_path / "none", signature=""), "", "", {})
     with pytest.raises(UsageError, match="key of a tag"):
         workspace.create_model_version(wine, model(tmp_path / "tags"), "", "", {"a.b": "c"})

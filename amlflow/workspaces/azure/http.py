@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from amlflow.errors import Unavailable
 from amlflow.journal.connections import new_session
-from amlflow.journal.rest import _transient as as_transient
+from amlflow.journal.rest import transient as as_transient
 from amlflow.journal.retry import RETRYABLE_STATUS, RetryPolicy, Transient, parsed_retry_after, persist
 from amlflow.workspaces.azure.auth import Credential
 

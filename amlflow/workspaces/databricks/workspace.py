@@ -18,13 +18,14 @@ from amlflow.journal.rest import Behind
 from amlflow.journal.retry import RetryPolicy
 from amlflow.journal.sinks import Opener
 from amlflow.workspaces.base import Artifact, ModelVersion
-from amlflow.workspaces.databricks.access import Access
+from amlflow.workspaces.databricks.access import MEND, Access
 from amlflow.workspaces.databricks.artifacts import DatabricksSink, Files
+from amlflow.workspaces.databricks.programs import ProgramsRest
 from amlflow.workspaces.databricks.registries import Registries
 from amlflow.workspaces.databricks.rest import DatabricksRest
 from amlflow.workspaces.local import artifacts
 from amlflow.workspaces.server.artifacts import Artifacts
-from amlflow.workspaces.server.client import Client, Limits
+from amlflow.workspaces.server.client import Client, Limits, sentence
 from amlflow.workspaces.server.rest import RestWorkspace
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class DatabricksClient(Client):
             return super().refused(error)
         if error.code == "NO_CREDENTIALS":
             return NotAllowed(error.message)
+        if error.status == 401:
+            return NotAllowed(f"{self.shown} does not know who asks: {sentence(error.message)}", MEND)
         return NotAllowed(
             f"{self.shown} does not let you do this: {error}.",
             "Ask for the right on the experiment, or sign in as somebody else: DATABRICKS_TOKEN, or `-w databricks://PROFILE`.",
@@ -88,7 +91,7 @@ class DatabricksWorkspace(RestWorkspace):
         return folder
 
     def behind(self) -> Behind:
-        return DatabricksRest(self.access)
+        return ProgramsRest(self)
 
     def limits(self) -> JournalLimits:
         return OPEN_SOURCE
@@ -106,7 +109,7 @@ class DatabricksWorkspace(RestWorkspace):
         from amlflow.workspaces.local.bridge import Bridge
 
         token = secrets.token_urlsafe(24)
-        with Bridge(DatabricksRest(self.access), token) as bridge:
+        with Bridge(ProgramsRest(self), token) as bridge:
             yield {attach.BEHIND: bridge.start(), attach.TOKEN: token, **self.login()}
 
     def describe(self) -> dict[str, Any]:
@@ -132,10 +135,14 @@ class DatabricksWorkspace(RestWorkspace):
         near = self.list_artifacts(run_id, path.strip("/").rpartition("/")[0]) if path.strip("/") else []
         return self._files.copy_out(root, path, destination, near)
 
+    def in_catalog(self, name: str) -> bool:
+        """Whether a model of that name is one of Unity Catalog. Raises `UsageError` for what the chosen registry cannot have."""
+        return self._registries.in_catalog(name)
+
     def create_model_version(
         self, name: str, source: str, run_id: str, description: str, tags: Mapping[str, str]
     ) -> ModelVersion:
-        if not self._registries.in_catalog(name):
+        if not self.in_catalog(name):
             return super().create_model_version(name, source, run_id, description, tags)
         is_folder = not source.startswith(("models:/", "runs:/")) and Path(source).is_dir()
         recorded, run_id = (source, run_id) if is_folder else self._registrable(name, source, run_id)
