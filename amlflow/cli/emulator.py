@@ -104,9 +104,11 @@ def fault(
     clear: Annotated[bool, typer.Option("--clear", help="Remove all faults first.")] = False,
 ) -> None:
     """Add faults to the running emulator, or list those at work."""
-    from amlflow.emulator import lifecycle
+    from amlflow.emulator import faults, lifecycle
 
     state = State.of(ctx)
+    for spec in specs or ():
+        faults.parse(spec)
     found = lifecycle.ask("DELETE" if clear else "GET", "/emulator/faults")
     if specs:
         found = lifecycle.ask("POST", "/emulator/faults", {"faults": specs})

@@ -70,7 +70,7 @@ class LocalTarget:
             steps.append(PlanStep("create", f"endpoint {options.name}", f"{model.label} on {HOST}, port {port}"))
         if options.collect is not None:
             steps.append(PlanStep("create", "collection", f"{options.collect.rate:.0%} of the requests and answers"))
-        return Plan("local", options.name, model, options, steps)
+        return Plan("local", options.name, model, options, steps, fresh=not folder.is_dir())
 
     def apply(self, plan: Plan, report: Callable[[str], None]) -> Endpoint:
         options, folder = plan.options, self._root / plan.endpoint
