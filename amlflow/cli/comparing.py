@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amlflow.cli import ci
-from amlflow.cli.output import Column, console, moment, number, print_table, table
+from amlflow.cli.output import Column, console, moment, number, print_rows, print_table, table
 from amlflow.cli.state import State
 from amlflow.errors import NotFound, Unavailable, UsageError
 from amlflow.reports import comparison as records
@@ -99,7 +99,7 @@ def show(state: State, origin: Sources, result: Comparison, view: View, request:
             print_text(f"\n{text}")
         _print_checks(state, result)
     else:
-        sys.stdout.write("".join("\t".join(row) + "\n" for row in [cells.headings, *cells.rows]))
+        print_rows([cells.headings, *cells.rows])
     for note in _notes(result, cells) if not view.markdown and not state.out.wants_document() else ():
         state.note(note)
     if result.findings and all(found.outcome == "passed" for found in result.findings):

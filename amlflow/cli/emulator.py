@@ -104,15 +104,11 @@ def fault(
     clear: Annotated[bool, typer.Option("--clear", help="Remove all faults first.")] = False,
 ) -> None:
     """Add faults to the running emulator, or list those at work."""
-    from amlflow.emulator import faults, lifecycle
+    from amlflow.emulator import lifecycle
 
     state = State.of(ctx)
-    for spec in specs or ():
-        faults.parse(spec)
-    found = lifecycle.ask("DELETE" if clear else "GET", "/emulator/faults")
-    if specs:
-        found = lifecycle.ask("POST", "/emulator/faults", {"faults": specs})
-    state.out.many([{"spec": spec} for spec in found["faults"]], _FAULT_COLUMNS, "spec", "No faults.")
+    found = lifecycle.fail(specs or (), clear)
+    state.out.many([{"spec": spec} for spec in found], _FAULT_COLUMNS, "spec", "No faults.")
 
 
 @app.command("token-lifetime", cls=Command)

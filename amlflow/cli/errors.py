@@ -20,6 +20,7 @@ _ClickError: Any = _ClickUsageError.__base__
 
 def run(command: Any, argv: list[str]) -> int:
     """Call the root command and return the exit code of the process."""
+    ci.shield()
     try:
         result = command.main(args=argv, prog_name="amlflow", standalone_mode=False)
     except AmlflowError as error:

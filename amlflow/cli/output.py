@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ class Output:
             if empty:
                 print(empty, file=sys.stderr)  # noqa: T201
         elif self.format == "tsv":
-            _lines("\t".join(_one_line(column.of(record)) for column in columns) for record in records)
+            print_rows([column.of(record) for column in columns] for record in records)
         else:
             print_table(
                 [[column.of(record) for column in columns] for record in records],
@@ -74,7 +75,7 @@ class Output:
         else:
             pairs = [(name, text(value)) for name, value in (rows if rows is not None else record.items())]
             if self.format == "tsv":
-                _lines(f"{_one_line(name)}\t{_one_line(value)}" for name, value in pairs)
+                print_rows(pairs)
             else:
                 print_table(
                     [[name, value] for name, value in pairs], [Column("", "", style="bold"), Column("", "")], False
@@ -119,9 +120,16 @@ class Output:
 def to_json(value: Any, indent: int | None = None) -> str:
     """Strict JSON: NaN and the infinities, which JSON has no number for, become strings, as in MLflow's REST API."""
     try:
-        return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+        dumped = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
     except (ValueError, TypeError):
-        return json.dumps(_plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+        dumped = json.dumps(_plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    # The same text to any reader but a CI service, which takes `##[` and `##vso[` for commands.
+    return re.sub("#(?=#)", r"\\u0023", dumped) if "##" in dumped else dumped
+
+
+def print_rows(rows: Iterable[Sequence[str]]) -> None:
+    """Tab-separated text, a line a row."""
+    _lines("\t".join(map(_one_line, row)) for row in rows)
 
 
 def print_table(rows: Sequence[Sequence[str]], columns: Sequence[Column], headings: bool = True) -> None:
@@ -142,7 +150,7 @@ def aligned(rows: Sequence[Sequence[str]], columns: Sequence[Column], width: int
     def size_of(cell: str) -> int:
         return len(cell) if cell.isascii() else cell_len(cell)
 
-    cells = [[column.heading for column in columns], *([_printable(cell) for cell in row] for row in rows)]
+    cells = [[_printable(column.heading) for column in columns], *([_printable(cell) for cell in row] for row in rows)]
     widths = [max(map(size_of, column)) for column in zip(*cells, strict=True)]
     if sum(widths) + 2 * len(widths) > width or any(column.style for column in columns):
         return None
@@ -163,7 +171,10 @@ def table(rows: Sequence[Sequence[str]], columns: Sequence[Column], headings: bo
     drawn = Table(box=None, show_header=headings, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column in columns:
         drawn.add_column(
-            column.heading, justify="right" if column.right else "left", style=column.style, overflow="fold"
+            Text(_printable(column.heading)),
+            justify="right" if column.right else "left",
+            style=column.style,
+            overflow="fold",
         )
     for row in rows:
         drawn.add_row(*(Text.from_ansi(cell) if "\x1b" in cell else Text(cell) for cell in row))

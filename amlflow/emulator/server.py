@@ -47,6 +47,8 @@ from amlflow.emulator.recording import Recorder
 from amlflow.emulator.running.batch import BatchRuns
 from amlflow.emulator.running.data import Data
 from amlflow.emulator.running.execution import Scene
+from amlflow.emulator.running.monitors import MonitorRuns
+from amlflow.emulator.running.pipelines import Pipelines
 from amlflow.emulator.running.scheduler import Scheduler
 from amlflow.emulator.running.serving import Servers
 from amlflow.emulator.running.state import Jobs
@@ -115,6 +117,9 @@ def _assembled(place: Path, options: dict[str, Any]) -> Iterator[App]:
         workspaces.ensure(known.group, known.workspace, known.principals[0].client_id)
         computes.restore()
         datastores, places = Datastores(arm, blobs), Places(place)
+        for workspace in all_workspaces(arm):
+            # Its database may have to be made, for which no client would wait.
+            places.of(workspace)
         jobs = Jobs(arm, places)
         data = Data(arm, blobs, datastores)
         scene = Scene(known, place, jobs, data, datastores)
@@ -132,7 +137,8 @@ def _assembled(place: Path, options: dict[str, Any]) -> Iterator[App]:
         deployments.resume(list(all_workspaces(arm)))
         scoring = Scoring(arm, servers, tokens)
         stack.callback(scoring.close)
-        batch = BatchRuns(arm, jobs, data, datastores, servers, scheduler)
+        pipelines = Pipelines(arm, jobs, data, datastores, scheduler)
+        batch = BatchRuns(pipelines, servers)
         control = Control(known, struck, identity, resources.preempt)
         registry = Models(arm, blobs, places, tracking)
         registries = Registries(arm, blobs)
@@ -144,7 +150,8 @@ def _assembled(place: Path, options: dict[str, Any]) -> Iterator[App]:
         groups = ContainerGroups(arm, registries, identities, roles, registry_tokens, metadata)
         stack.callback(groups.close)
         groups.resume()
-        schedules = Schedules(arm, resources.submit)
+        schedules = Schedules(arm, resources, MonitorRuns(pipelines))
+        stack.callback(schedules.close)
         artifacts = Artifacts(arm, blobs, datastores, places)
         parts = (
             *(identity, control, workspaces, computes, datastores, *assets),
@@ -154,4 +161,5 @@ def _assembled(place: Path, options: dict[str, Any]) -> Iterator[App]:
             *(identities, roles, registry_tokens, groups, Fronts(groups)),
             *(metadata, StorageAccess(known, tokens, roles)),
         )
+        schedules.start()
         yield App(known, tokens, [route for part in parts for route in part.routes()], struck, recorder)

@@ -276,16 +276,20 @@ class Drainer:
             ledger,
             aside,
             self._identities,
-            wait_for_files=lambda cursor: files.wait(lambda: has_passed(ledger.files, cursor), halt),
+            wait_for_files=lambda cursor: files.wait(lambda: uploads.have_passed(cursor), halt),
             put_aside=uploads.put_aside,
             policy=self._policy,
             stop=halt,
         )
         try:
             files.start()
-            if not delivery.deliver():
-                return False
-            files.wait(lambda: not files.is_alive(), halt)
+            while True:
+                if not delivery.deliver():
+                    return False
+                # A file that was recorded after the log was read may wait for the log to come to it.
+                files.wait(lambda: not files.is_alive() or uploads.awaits_log(), halt)
+                if not files.is_alive():
+                    break
             uploads.put_aside()
             segments.remove_read(folder.path, _both(ledger))
             return True

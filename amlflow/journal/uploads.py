@@ -68,6 +68,7 @@ class Uploads:
         self._sinks: Dict[str, ArtifactSink] = {}
         self._lock = threading.Lock()
         self._ahead: Deque[_Upload] = deque()
+        self._awaited: Optional[segments.Position] = None
         self._recall()
 
     def work(self) -> None:
@@ -102,7 +103,9 @@ class Uploads:
                 elif record[2] not in self._arrived:
                     while any(ahead.place == _place(record) for ahead in self._ahead) or len(self._ahead) >= _WINDOW:
                         self._settle_one()
-                    work = self._crew.submit(self._put, position, record)
+                    if self._goes_to_a_model(record):
+                        self._await_log(position)
+                    work = self._crew.submit(self._put, record)
                     self._ahead.append(_Upload(_place(record), position, work))
             while self._ahead:
                 self._settle_one()
@@ -119,9 +122,28 @@ class Uploads:
         cursor = {**self._ledger.files, first.position.segment: first.position.offset}
         self._ledger.acknowledge_files(cursor)
 
+    def _await_log(self, position: segments.Position) -> None:
+        """Where the files of a model go besides is known when the log has come to their records. Nothing else may wait for that:
+        not the threads of the crew, which other runs need, and not the log for files that are behind this one."""
+        while self._ahead:
+            self._settle_one()
+        self._awaited = position
+        while self.awaits_log():
+            self._pause()
+
+    def awaits_log(self) -> bool:
+        """Whether nothing is uploaded until more of the log is sent."""
+        return self._awaited is not None and not has_passed(self._ledger.log, _cursor(self._awaited))
+
+    def have_passed(self, cursor: segments.Cursor) -> bool:
+        """Whether all files recorded up to it are uploaded."""
+        if has_passed(self._ledger.files, cursor):
+            return True
+        return self.awaits_log() and self._awaited is not None and not has_passed(cursor, _cursor(self._awaited))
+
     # ------------------------------------------------------------------ one file, in a thread of the crew
 
-    def _put(self, position: segments.Position, record: List[Any]) -> None:
+    def _put(self, record: List[Any]) -> None:
         if self._stop.is_set():
             raise Stopped
         _, path, spooled, size_bytes, crc32 = record[:5]
@@ -129,7 +151,7 @@ class Uploads:
         try:
             if not _is_contained(path):
                 raise Refused(0, "INVALID_PARAMETER_VALUE", f"The path {path!r} leads out of the run's artifacts.")
-            for root, below in self._destinations(position, record):
+            for root, below in self._destinations(record):
                 self._put_to(self._sink(root), below, file, spooled)
         except Refused as refused:
             stuck = stuck_by(refused)
@@ -154,20 +176,20 @@ class Uploads:
             self._has_begun(spooled, there)
         sink.put(path, file)
 
-    def _destinations(self, position: segments.Position, record: List[Any]) -> List[Tuple[str, str]]:
+    def _destinations(self, record: List[Any]) -> List[Tuple[str, str]]:
         """(artifact root, path below it) of each place that gets the file."""
         path = record[1]
         if len(record) > 5 and record[5]:
             return [(record[5], path)]
         found = [(self._root(), path)]
         name, _, below = path.partition("/")
-        if below and name in self._model_names():
-            # Where the model's files go besides is known when the log has come to its record.
-            while not has_passed(self._ledger.log, {position.segment: position.offset}):
-                self._pause()
-            root = models.roots(self._folder).get(name)
-            found += [(root, below)] if root else []
-        return found
+        root = models.roots(self._folder).get(name) if self._goes_to_a_model(record) else None
+        return [*found, (root, below)] if root else found
+
+    def _goes_to_a_model(self, record: List[Any]) -> bool:
+        name, _, below = record[1].partition("/")
+        targeted = len(record) > 5 and record[5]
+        return bool(below and not targeted and name in self._model_names())
 
     def _model_names(self) -> Set[str]:
         infos = [model.get("info", {}) for model in self._folder.journal.models()]
@@ -248,6 +270,10 @@ def numbered(path: str, number: int) -> str:
     """`a/b.json`, `a/b.2.json`, …"""
     stem, suffix = posixpath.splitext(path)
     return path if number == 1 else f"{stem}.{number}{suffix}"
+
+
+def _cursor(position: segments.Position) -> segments.Cursor:
+    return {position.segment: position.offset}
 
 
 def _place(record: List[Any]) -> Tuple[str, str]:

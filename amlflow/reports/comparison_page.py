@@ -73,6 +73,7 @@ def document(content: PageContent) -> Iterator[str]:
 def _data(content: PageContent) -> dict[str, Any]:
     comparison = content.comparison
     runs = comparison.runs
+    names = {run.id: run.name for run in runs}
     base = comparison.baseline.id if comparison.baseline else None
     return {
         "title": content.title,
@@ -88,6 +89,7 @@ def _data(content: PageContent) -> dict[str, Any]:
                 "start": run.start_time_ms,
                 "end": run.end_time_ms,
                 "user": run.user,
+                "parent": _parent(run, names),
             }
             for run, workspace in zip(runs, content.workspaces, strict=True)
         ],
@@ -104,6 +106,13 @@ def _data(content: PageContent) -> dict[str, Any]:
         "pointsEach": content.histories.per_series,
         "notes": list(content.notes),
     }
+
+
+def _parent(run: Run, names: Mapping[str, str]) -> str:
+    """Its name, or its id where it is not compared itself; empty for a run without one."""
+    parent = run.tags.get("mlflow.parentRunId", "")
+    where = run.id.rpartition("::")[0]
+    return names.get(f"{where}::{parent}" if where else parent, parent[:8])
 
 
 def _column(key: str, values: Sequence[str | None]) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from typing import Literal
 
 Direction = Literal["higher", "lower", "unknown"]
 
+# What would begin a link, an image, code or emphasis; an underscore within a word begins nothing.
+_MARKS = re.compile(r"[\\|`*\[\]~]|(?<![^\W_])_|_(?![^\W_])")
 METRICS_IN_ROWS = 6
 BEST = "★"
 
@@ -39,7 +41,7 @@ def markdown(table: Grid) -> str:
 
 def escaped(cell: str) -> str:
     """The text where Markdown would read signs of it as its own."""
-    return cell.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\r", " ").replace("\n", " ")
+    return _MARKS.sub(r"\\\g<0>", " ".join(cell.split())).replace("&", "&amp;").replace("<", "&lt;")
 
 
 def code(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,8 @@ from amlflow.services.expressions import (
 
 _MOST_WORDS = 200
 _DEEPEST = 40
+# Characters of a long text that are shown before the place that is wrong, and after it.
+_SHOWN = 60
 _TOKEN = re.compile(
     rf"""(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.]))
     | (?P<word>{WORD}(?:\.{WORD})*)(?P<dot>\.(?=[`'"]))?
@@ -151,7 +154,9 @@ class _Parser:
     def _value(self) -> Node:
         token = self._next()
         if token.kind == "number":
-            return Constant(float(token.text))
+            value = float(token.text)
+            self._demand(math.isfinite(value), "this number is too large", token.place)
+            return Constant(value)
         if token.kind == "text":
             return Constant(token.text)
         if token.kind == "name":
@@ -262,12 +267,32 @@ class _Parser:
         return self._error(f"{sign!r} has no meaning here; names with such signs stand in `backticks`", place)
 
     def _error(self, why: str, place: int) -> UsageError:
-        line = "".join(" " if character.isspace() else character for character in self.text)
-        columns = sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in line[:place])
+        first = max(0, place - _SHOWN) if len(self.text) > 2 * _SHOWN else 0
+        cut = self.text[first : first + 2 * _SHOWN]
+        before, after = "…" if first else "", "…" if first + len(cut) < len(self.text) else ""
+        line = before + "".join(map(_drawn, cut)) + after
+        columns = len(before) + sum(_columns(character) for character in map(_drawn, cut[: place - first]))
         return UsageError(
-            f"{self.option} cannot be read: {why.rstrip('.')}.\n  {line}\n  {' ' * columns}^\n"
-            "An example: 'rmse > baseline * 1.02 or auc < 0.9'; the README has the grammar."
+            f"{self.option} cannot be read: {_short(why.rstrip('.'))}.\n  {line}\n  {' ' * columns}^\n"
+            "An example: 'rmse > baseline * 1.02 or auc < 0.9'; docs/compare.md has the grammar."
         )
+
+
+def _drawn(character: str) -> str:
+    """What stands for it on a terminal, which it must not command."""
+    if character.isspace():
+        return " "
+    return character if character.isprintable() else "\N{REPLACEMENT CHARACTER}"
+
+
+def _columns(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def _short(why: str) -> str:
+    return why if len(why) <= 3 * _SHOWN else f"{why[: 2 * _SHOWN]}…{why[-_SHOWN:]}"
 
 
 def _names(node: Node) -> Iterator[Name]:

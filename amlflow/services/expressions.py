@@ -150,6 +150,8 @@ def _calculated(node: Operation, numbers: Sequence[float]) -> float:
         raise Undecided("a number grows too large") from None
     if isinstance(result, complex):
         raise Undecided("it takes a root of a negative number")
+    if math.isinf(result) and not any(map(math.isinf, numbers)):
+        raise Undecided("a number grows too large")
     return result
 
 

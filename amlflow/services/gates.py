@@ -24,9 +24,15 @@ class Subject:
 
 
 def read(texts: Iterable[str], has_baseline: bool) -> list[Expression]:
-    """Raises `UsageError` for what is no expression, and for one that needs a baseline where there is none."""
+    """Raises `UsageError` for what is no expression, for one that asks nothing of a run, and for one that needs a baseline where
+    there is none."""
     expressions = [parse(text) for text in texts]
     for expression in expressions:
+        if not expression.names:
+            raise UsageError(
+                f"The gate {expression.text!r} names no metric or param, so it says the same of every run.",
+                "Write for example 'rmse > 0.5'; in a shell, put single quotes around it.",
+            )
         if not has_baseline and any(name.baseline for name in expression.names):
             raise UsageError(
                 f"The gate {expression.text!r} speaks of a baseline, and none is given.",

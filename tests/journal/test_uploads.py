@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -246,3 +247,44 @@ def test_the_log_goes_on_while_a_file_is_under_way(journal: Journal, behind: Res
     assert sender.flush(timeout_s=60)
     sender.stop()
     assert artifacts(behind, run.id) == {"large": 1000}
+
+
+def test_a_models_files_go_out_though_the_log_was_read_before_they_came(journal: Journal, behind: RestServer) -> None:
+    run = online(journal, behind)
+    model = {"info": {"model_id": "m-1", "name": "classifier", "source_run_id": run.id}, "data": {}}
+
+    class Slow(Uploading):
+        def upload(self, path: str, file: Any) -> None:
+            if path.endswith("plot.png"):
+                # Long enough for the log to be read to its end.
+                time.sleep(0.5)
+                journal.keep_model(model)
+                for name in ("MLmodel", "weights"):
+                    spool(run, f"classifier/{name}", b"x")
+            super().upload(path, file)
+
+    spool(run, "plot.png", b"x")
+    write(run, ["m", "loss", 1, 1, 1])
+    sender = drainer(journal, Slow(behind))
+    sender.start()
+    assert sender.flush([run.id], timeout_s=20)
+    sender.stop()
+    assert set(artifacts(behind, run.id)) == {"plot.png", "classifier/MLmodel", "classifier/weights"}
+
+
+def test_a_models_files_wait_for_the_log_and_the_log_not_for_them(journal: Journal, behind: RestServer) -> None:
+    """With one thread for the files of all runs, which none may keep while it waits."""
+    runs = [online(journal, behind) for _ in range(3)]
+    for run in runs:
+        journal.keep_model({"info": {"model_id": f"m-{run.id}", "name": "model", "source_run_id": run.id}, "data": {}})
+        for number in range(3):
+            spool(run, f"plots/{number}.png", b"x" * 1000)
+            end(run, "RUNNING" if number < 2 else "FINISHED")
+            spool(run, f"model/{number}", b"x")
+    sender = drainer(journal, behind, file_threads=1)
+    sender.start()
+    assert sender.flush(timeout_s=30)
+    sender.stop()
+    for run in runs:
+        assert len(artifacts(behind, run.id)) == 6
+        assert held(behind, run.id).status == "FINISHED"

@@ -31,6 +31,14 @@ def test_junit_has_a_case_for_each_run_and_gate() -> None:
     assert "it has no metric or param 'auc'" in (error.text or "")
 
 
+def test_runs_of_one_name_are_cases_of_their_own() -> None:
+    same = [Finding("rmse > 1", "twin", run_id, "passed", {"rmse": 0.5}) for run_id in ("1" * 32, "2" * 32)]
+    (suite,) = ET.fromstring(junit([*FINDINGS, *same], "2026-01-02T03:04:05+00:00", 1.5))
+    names = [case.get("classname") for case in suite]
+    assert names[0] == "good"
+    assert names[3:] == [f"twin ({'1' * 32})", f"twin ({'2' * 32})"]
+
+
 def test_markdown_has_failures_first_and_keeps_its_cells() -> None:
     gate = "`a|b` > 1 and x*2 > y*3"
     shown = markdown([*FINDINGS, Finding(gate, "a|b", "d", "failed", {"`a|b`": 2.0})])

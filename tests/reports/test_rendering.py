@@ -7,7 +7,7 @@ import random
 from rich.console import Console
 
 from amlflow.cli.output import Column, aligned, duration, number, size, table, to_json
-from amlflow.reports.grid import Grid, markdown
+from amlflow.reports.grid import Grid, escaped, markdown
 from amlflow.reports.sparkline import sparkline
 
 
@@ -30,6 +30,18 @@ def test_a_spike_in_a_long_history_is_never_smoothed_away() -> None:
 def test_a_cell_never_breaks_out_of_a_markdown_table() -> None:
     shown = markdown(Grid(["", "a|b"], [["x\ny", "<script>"]], frozenset({1})))
     assert shown == "|   | a\\|b |\n| --- | ---: |\n| x y | &lt;script> |\n"
+
+
+def test_a_cell_of_markdown_is_read_as_it_was_written() -> None:
+    assert escaped("learning_rate") == "learning_rate"
+    assert escaped("![x](http://a/b) `c` *d* _e_ ~f~") == r"!\[x\](http://a/b) \`c\` \*d\* \_e\_ \~f\~"
+    assert escaped("a & b &lt; <c>") == "a &amp; b &amp;lt; &lt;c>"
+
+
+def test_headings_are_no_markup_and_command_no_terminal() -> None:
+    drawn = io.StringIO()
+    Console(file=drawn, width=100).print(table([["1"]], [Column("a[bold]b\x1b[2J", "")]))
+    assert drawn.getvalue().splitlines()[0].rstrip() == "a[bold]b [2J"
 
 
 def test_a_long_table_is_the_same_without_rich() -> None:

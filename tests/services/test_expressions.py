@@ -110,6 +110,8 @@ def test_an_expression_is_true_or_false(text: str, truth: bool) -> None:
         ("__import__('os')", 10, "not expected"),
         ("rmse.__class__() > 1", 14, "not expected"),
         ("測定 > #", 7, "no meaning"),
+        ("`e\u0301e\u0301` > #", 7, "no meaning"),
+        ("rmse > 1e400", 7, "too large"),
     ],
 )
 def test_what_is_no_expression_has_a_caret_at_the_place(text: str, place: int, why: str) -> None:
@@ -120,6 +122,18 @@ def test_what_is_no_expression_has_a_caret_at_the_place(text: str, place: int, w
     assert why in lines[0]
     assert lines[1] == f"  {text}"
     assert lines[2] == " " * (2 + place) + "^"
+
+
+def test_of_a_long_expression_the_place_is_shown_and_nothing_that_commands_a_terminal() -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(f"{'rmse > 1 and ' * 12}'\x1b[2J' == `\u202e`{' ' * 40}# {'or rmse > 1 ' * 500}")
+    _, line, caret, _ = caught.value.message.split("\n")
+    assert line[caret.index("^")] == "#"
+    assert line.startswith("  …")
+    assert line.endswith("…")
+    assert len(line) < 130
+    assert "\N{REPLACEMENT CHARACTER}[2J" in line
+    assert line.isprintable()
 
 
 def test_no_expression_is_too_deep_or_too_long_for_the_parser() -> None:
@@ -148,6 +162,8 @@ def test_no_expression_is_too_deep_or_too_long_for_the_parser() -> None:
         ("inf - inf > 0", "NaN"),
         ("1 / (rmse - 0.5) > 1", "divides by zero"),
         ("10 ** 400 > 1", "too large"),
+        ("rmse > 1e308 * 100", "too large"),
+        ("rmse > -1e308 - 1e308", "too large"),
         ("(0 - rmse) ** 0.5 > 1", "root of a negative"),
         ("params.opt > 1", "no number"),
         ("params.opt == 1", "no number"),

@@ -67,3 +67,8 @@ def test_of_many_failures_the_first_are_told() -> None:
     findings = judge(read(["rmse > 0"], False), [BAD] * 50, None)
     with pytest.raises(GateFailed, match=r"^50 of 50 gate checks failed\..*; and 45 more\.$"):
         check(findings)
+
+
+def test_a_gate_that_asks_nothing_of_a_run_is_refused() -> None:
+    with pytest.raises(UsageError, match="no metric or param"):
+        read(["0.43 > 0.5"], False)

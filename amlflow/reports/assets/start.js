@@ -31,8 +31,18 @@ function withoutMetrics() {
   byId('metric').parentElement.hidden = true;
 }
 
+// A chart is as wide as the window until it is told of the paper.
+const PAPER_WIDTH = 940;
+
+function startPrinting() {
+  const charts = () => document.querySelectorAll('.js-plotly-plot');
+  addEventListener('beforeprint', () => charts().forEach((chart) => Plotly.relayout(chart, {width: PAPER_WIDTH})));
+  addEventListener('afterprint', () => charts().forEach((chart) => Plotly.relayout(chart, {width: null, autosize: true})));
+}
+
 async function start() {
   page.data = JSON.parse(byId('data').textContent);
+  page.labels = labelsOf(page.data.runs);
   const script = document.createElement('script');
   script.textContent = new TextDecoder().decode(await inflated('plotly'));
   document.head.append(script);
@@ -53,6 +63,7 @@ async function start() {
   drawHead();
   drawArtifacts();
   changed();
+  startPrinting();
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', changed);
   document.documentElement.dataset.drawn = 'yes';
 }
