@@ -65,7 +65,12 @@ def compare(
         typer.Option("--markdown", help="Print Markdown; on GitHub Actions and Azure Pipelines also to the summary."),
     ] = False,
     html: Annotated[
-        str, typer.Option("--html", metavar="FILE", help="Also write a page with charts and artifacts.")
+        str,
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            help="Also write a page with charts and artifacts; with --watch it follows the runs.",
+        ),
     ] = "",
 ) -> None:
     """Compare runs side by side: parameters that differ, metrics with the best marked.
@@ -92,7 +97,7 @@ def compare(
         seeds=seeds or [],
         fail_if=fail_if or [],
     )
-    view = comparing.View(history or [], plot or [], x, markdown, junit)
+    view = comparing.View(history or [], plot or [], x, markdown, junit, html)
     comparing.check(state, request, view)
     origin = comparing.gather(state, request)
     if watch:
