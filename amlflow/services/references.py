@@ -54,6 +54,12 @@ def find_run(workspace: Workspace, asked: str = "", experiment: str = "") -> Run
     if found:
         shown = ", ".join(found[:_SHOWN]) + (", …" if len(found) > _SHOWN else "")
         raise UsageError(f"{asked!r} fits {len(found)} runs or more: {shown}.", "Give more of the id.")
+    where, separator, run = asked.rpartition("::")
+    if separator:
+        raise NotFound(
+            f"There is no run {asked!r} in workspace {workspace.name!r}.",
+            f"If it is run {run!r} of workspace {where!r}, say `-w {where}` and {run!r}; `compare` alone takes WORKSPACE::RUN.",
+        )
     version = asked.partition("@" if "@" in asked else ":")[2]
     if version or any(model.name == asked for model in workspace.list_models()):
         made_by = find_version(workspace, asked).run_id

@@ -244,6 +244,9 @@ def test_bash_completes_commands_and_names(amlflow: Any) -> None:
     assert complete_in_bash(amlflow, ["amlflow", "-w", "lo"]) == ["local"]
     assert complete_in_bash(amlflow, ["amlflow", "endpoint", "show", ""]) == []
     assert "--experiment" in complete_in_bash(amlflow, ["amlflow", "compare", "--ex"])
+    assert complete_in_bash(amlflow, ["amlflow", "-w", "local:./b", "compare", "local::merr"]) == ["local::merry-run"]
+    assert complete_in_bash(amlflow, ["amlflow", "-w", "local:./b", "compare", "loc"]) == ["local::"]
+    assert complete_in_bash(amlflow, ["amlflow", "compare", "nowhere::merr"]) == []
     (Path(amlflow.env["AMLFLOW_HOME"]) / "workspaces/local/mlflow.db").write_bytes(b"damaged")
     assert complete_in_bash(amlflow, ["amlflow", "run", "show", "merr"]) == []
 

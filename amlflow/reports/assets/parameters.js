@@ -187,7 +187,7 @@ function drawImportance() {
     xaxis: {range: [0, 1.02], tickformat: '.0%', title: {text: 'share of the spread of ranks'}, fixedrange: true},
     yaxis: {tickvals: upwards.map((_, index) => index), ticktext: names, fixedrange: true, showgrid: false},
   }, {displayModeBar: false});
-  byId('importance-note').textContent = importanceNote(measured, byMetric[page.metric].length, leftOut);
+  byId('importance-note').textContent = importanceNote(measured, page.data.importance.ranked[page.metric], leftOut);
 }
 
 function importanceNote(measured, ranked, leftOut) {
