@@ -128,6 +128,10 @@ def test_a_monitor_runs_at_its_time_and_when_triggered(
     amlflow.ok("datastore", "upload", str(tmp_path / "manifest.json"), place)
     told = amlflow.ok("monitor", "show", f"moved-{some}", "-o", "json").json["results"][0]
     assert told == found
+    for schedule in (f"moved-{some}", f"still-{some}"):
+        ml_client.schedules.begin_disable(schedule).result()
+        ml_client.schedules.begin_delete(schedule).result()
+    assert not {f"moved-{some}", f"still-{some}"} & {item.name for item in ml_client.schedules.list()}
 
 
 def test_a_schedule_of_a_job_fires_by_itself(emulator: Running) -> None:
