@@ -1,7 +1,7 @@
 """A Databricks workspace on this machine: what Databricks puts around MLflow's API, in front of a real `mlflow server`.
 
 Bearer tokens; experiments named by paths; artifacts at `dbfs:/databricks/mlflow-tracking/…`, sent to and fetched from signed
-addresses; no route of the open-source server besides. Jobs 2.2, which really run their task as a process.
+addresses; no route of the open-source server besides. Jobs 2.2, which really run their task as a process, and files of volumes.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import pytest
+from databricks_catalog import Catalog
+from databricks_files import Files
 from databricks_jobs import Jobs
 from servers import http_server, send
 
@@ -30,12 +33,26 @@ _CREDENTIALS = re.compile(
 )
 
 
+@dataclass
+class Fault:
+    """What the next `times` requests for a path get instead of an answer."""
+
+    path: str
+    status: int
+    times: int = 1
+    code: str = "TEMPORARILY_UNAVAILABLE"
+    headers: dict[str, str] = field(default_factory=dict)
+
+
 class Host:
     """`paths` are those of all requests that it has answered, as (method, path)."""
 
     def __init__(self, upstream: str, folder: Path) -> None:
         self.url, self.paths = "", list[tuple[str, str]]()
+        self.files = Files(folder)
+        self.catalog = Catalog(self.files)
         self.jobs = Jobs(folder)
+        self.faults: list[Fault] = []
         self._upstream = urlsplit(upstream).netloc
         self._signed: dict[str, str] = {}
         self._lock = threading.Lock()
@@ -46,6 +63,8 @@ class Host:
         self.paths.append((request.command, path))
         if path.startswith("/signed/"):
             place = self._signed.get(path.removeprefix("/signed/"))
+            if self.files.answer_signed(request, path.removeprefix("/signed/"), body):
+                return
             if place is None or request.headers.get("Authorization"):
                 send(request, 403, b"<Error>SignatureDoesNotMatch</Error>", "application/xml")
             else:
@@ -59,7 +78,12 @@ class Host:
                 request, 401, "UNAUTHENTICATED", "Credential was not sent or was of an unsupported type for this API."
             )
             return
-        if path == "/api/2.0/preview/scim/v2/Me":
+        if fault := self._fault(path):
+            content = json.dumps({"error_code": fault.code, "message": f"{path} is not served now."}).encode()
+            send(request, fault.status, content, **fault.headers)
+        elif self.files.answer(request, path, query, body) or self.catalog.answer(request, path, query, body):
+            return
+        elif path == "/api/2.0/preview/scim/v2/Me":
             send(request, 200, json.dumps({"userName": USER, "id": "7"}).encode())
         elif found := self.jobs.answer(request, path, query, body):
             send(request, found[0], json.dumps(found[1]).encode())
@@ -69,6 +93,13 @@ class Host:
             self._mlflow(request, path, query, body)
         else:
             _refuse(request, 404, "ENDPOINT_NOT_FOUND", f"No API found for '{request.command} {path}'")
+
+    def _fault(self, path: str) -> Fault | None:
+        with self._lock:
+            found = next((fault for fault in self.faults if fault.times and fault.path == path), None)
+            if found is not None:
+                found.times -= 1
+        return found
 
     def _mlflow(self, request: BaseHTTPRequestHandler, path: str, query: str, body: bytes) -> None:
         given = dict(parse_qsl(query)) if request.command == "GET" else json.loads(body or b"{}")
@@ -122,7 +153,7 @@ class Host:
         kind = reply.headers.get("Content-Type", "")
         if rewrite and "json" in kind:
             content = _outward(content.decode()).encode()
-        send(request, reply.status, content, kind)
+        send(request, reply.status, content, kind, **{"x-databricks-org-id": "7"})
         connection.close()
 
 
@@ -144,7 +175,7 @@ def _refuse(request: BaseHTTPRequestHandler, status: int, code: str, message: st
 def running(upstream: str, folder: Path) -> Iterator[Host]:
     host = Host(upstream, folder)
     with http_server(host.answer) as url:
-        host.url = url
+        host.url = host.files.url = url
         host.jobs.variables = {"DATABRICKS_HOST": url, "DATABRICKS_TOKEN": TOKEN}
         try:
             yield host

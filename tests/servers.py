@@ -76,7 +76,7 @@ def http_server(answer: Callable[[BaseHTTPRequestHandler], None], tls: ssl.SSLCo
         def handle_any(self) -> None:
             answer(self)
 
-        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any
+        do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any
 
         def log_message(self, format: str, *args: object) -> None:
             pass
@@ -102,10 +102,16 @@ def http_server(answer: Callable[[BaseHTTPRequestHandler], None], tls: ssl.SSLCo
 
 @contextmanager
 def proxy(
-    upstream: str, *, user: str = "", password: str = "", token: str = "", missing: tuple[str, ...] = ()
+    upstream: str,
+    *,
+    user: str = "",
+    password: str = "",
+    token: str = "",
+    missing: tuple[str, ...] = (),
+    back: Path | None = None,
 ) -> Iterator[str]:
     """A reverse proxy that asks who you are, and does not know the paths that hold one of `missing`, as an older server
-    does not."""
+    does not. It answers nothing until the file `back` is there."""
     allowed = {
         f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}" if user else "",
         f"Bearer {token}" if token else "",
@@ -114,6 +120,9 @@ def proxy(
 
     def answer(request: BaseHTTPRequestHandler) -> None:
         body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
+        if back is not None and not back.exists():
+            request.connection.shutdown(socket.SHUT_RDWR)
+            return
         if request.headers.get("Authorization", "") not in allowed - {""} and (user or token):
             send(request, 401, b"You are not authenticated.", "text/plain")
             return

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from amlflow.cli import progress
+from amlflow.cli import following, progress
 from amlflow.cli.state import State
 from amlflow.services import batch
 from amlflow.services.batch import Begun
@@ -26,7 +26,8 @@ def show(state: State, begun: Begun, to: Path | None, detach: bool) -> None:
         )
         return
     state.note(f"Job {job.id} scores by {job.deployment} of {job.endpoint}")
-    status = _followed(state, begun)
+    following.to_the_end(state, job.id, begun.scoring.follow(job, state.note))
+    status = begun.scoring.ended(job).status
     if to is not None:
         _print(state, begun, status, _fetched(state, begun, to))
     elif state.out.wants_document() or state.quiet or not job.output:
@@ -40,22 +41,6 @@ def show(state: State, begun: Begun, to: Path | None, detach: bool) -> None:
             else:
                 _print(state, begun, status, None)
                 state.note(f"The predictions are {file.stat().st_size / 1e6:.0f} MB: give --to DIR to keep them.")
-
-
-def _followed(state: State, begun: Begun) -> str:
-    """The status that the job ended with. What it prints goes to stderr: stdout is for the predictions."""
-    try:
-        for chunk in begun.scoring.follow(begun.job, state.note):
-            if not state.quiet:
-                sys.stderr.buffer.write(chunk)
-                sys.stderr.buffer.flush()
-    except KeyboardInterrupt:
-        state.note(
-            f"Job {begun.job.id} goes on. Follow it with `amlflow job logs -f {begun.job.id}`, end it with "
-            f"`amlflow job cancel {begun.job.id}`."
-        )
-        raise
-    return begun.scoring.ended(begun.job).status
 
 
 def _fetched(state: State, begun: Begun, folder: Path) -> Path | None:

@@ -10,10 +10,10 @@ from typing import Any
 
 from amlflow.cli import monitoring
 from amlflow.cli.state import State
-from amlflow.errors import AmlflowError, NotSupported, UsageError
+from amlflow.errors import AmlflowError, GateFailed, UsageError
 from amlflow.monitoring import timing
 from amlflow.services import alerts, monitor_runs, monitors, tracking
-from amlflow.services.alerts import Crossed
+from amlflow.services.alerts import Alert
 from amlflow.services.monitored_data import DataRequest
 from amlflow.services.monitoring import DriftRequest
 from amlflow.services.monitors import Monitor
@@ -109,9 +109,9 @@ def records(state: State) -> list[dict[str, Any]]:
 
 def show(state: State, name: str) -> None:
     if isinstance(state.workspace, HasOnlineEndpoints):
-        from amlflow.workspaces.azure.monitors import AzureMonitors
+        from amlflow.cli import azure_monitors
 
-        state.out.one(AzureMonitors(state.workspace.service).get(name), "name")
+        azure_monitors.show(state, name)
         return
     _show(state, monitors.get(state.workspace, name))
 
@@ -127,29 +127,38 @@ def delete(state: State, name: str) -> None:
     state.note(f"Forgot {name!r}. Take its line out of the crontab, or out of the CI service's file.")
 
 
-def run(state: State, name: str, html: str, markdown: bool, log: bool) -> None:
+def run(state: State, name: str, html: str, markdown: bool, log: bool, detach: bool) -> None:
     """A webhook that fails is a warning: what was found is logged and shown all the same."""
     if isinstance(state.workspace, HasOnlineEndpoints):
-        raise NotSupported(
-            "Azure ML runs the monitors of its workspaces itself, by their schedules.",
-            "`amlflow monitor drift ENDPOINT` looks now.",
-        )
+        from amlflow.cli import azure_monitors
+
+        azure_monitors.run(state, name, html, markdown, log, detach)
+        return
+    if detach:
+        raise UsageError("--detach is of monitors that Azure ML runs.", "Leave it out: this one runs here.")
     monitor = monitors.get(state.workspace, name)
 
-    def tell(crossed: Crossed) -> None:
+    def tell(alert: Alert) -> None:
         if not monitor.webhook:
             return
         try:
-            alerts.post(monitor.webhook, replace(crossed, name=monitor.name))
+            alerts.post(monitor.webhook, replace(alert, name=monitor.name))
         except AmlflowError as error:
-            state.warn(f"{error.message} What crossed is kept: {', '.join(crossed.columns) or crossed.gate}")
+            state.warn(f"{error.message} It was to be told: {alert.text}")
 
     experiment = monitor.experiment or f"{monitor.name}{monitor_runs.EXPERIMENT_SUFFIX}"
     view = monitoring.View(markdown, html, log, experiment, monitor.fail, monitor.fail_if, tell)
-    if isinstance(monitor.request, DriftRequest):
-        monitoring.drift(state, monitor.request, view)
-    else:
-        monitoring.performance(state, monitor.request, view)
+    try:
+        if isinstance(monitor.request, DriftRequest):
+            monitoring.drift(state, monitor.request, view)
+        else:
+            monitoring.performance(state, monitor.request, view)
+    except GateFailed:
+        raise
+    except AmlflowError as error:
+        # A monitor that sees nothing must not look like one that finds nothing.
+        tell(Alert(monitor.name, monitor.kind, error=error.message))
+        raise
 
 
 def _refuse(options: Truth | Columns, what: str, mend: str) -> None:

@@ -68,6 +68,9 @@ def create(
     ] = "",
     baseline: BaselineOption = "",
     window: WindowOption = "",
+    split: Annotated[
+        str, typer.Option("--split", metavar="1d", help="A window for each such span of time, at each run.")
+    ] = "",
     time: TimeOption = "",
     metric: MetricOption = None,
     threshold: ThresholdOption = None,
@@ -118,7 +121,7 @@ def create(
     from amlflow.cli import monitor_keeping as keeping
     from amlflow.services.monitored_data import DataRequest
 
-    rows = DataRequest(endpoint, data or [], window, "", "", time)
+    rows = DataRequest(endpoint, data or [], window, "", split, time)
     truths = keeping.Truth(truth, join, task, target, score, positive, against or [])
     columns = keeping.Columns(metric or [], threshold or [], prediction or [], ignore or [], kind or [])
     kept = keeping.Kept(name, every, cron, webhook, email or [], fail, fail_if or [], experiment, export, replace)
@@ -134,7 +137,7 @@ def list_(ctx: typer.Context) -> None:
 
 
 def show(ctx: typer.Context, name: MonitorArgument) -> None:
-    """Show a monitor, and the lines that run it."""
+    """Show a monitor, and the lines that run it; in an Azure ML workspace what its last runs have found."""
     from amlflow.cli import monitor_keeping as keeping
 
     keeping.show(State.of(ctx), name)
@@ -146,14 +149,20 @@ def run(
     html: Annotated[str, typer.Option("--html", metavar="FILE", help="Write a page, too.")] = "",
     markdown: MarkdownOption = False,
     log: LogOption = True,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Print the id of Azure ML's job, and leave it to itself.")
+    ] = False,
 ) -> None:
-    """Run a monitor now, as cron does: with what was kept of it, and its webhook told where something crossed.
+    """Run a monitor now, as cron does: with what was kept of it. Its webhook is told where something crossed or nothing was seen.
+
+    In an Azure ML workspace the service runs it at once, as a job that is followed. What it finds is read from the job's output,
+    in the form of the service's open components, or where that is not there from the documented tags of its runs.
 
     Example: amlflow monitor run wine-drift
     """
     from amlflow.cli import monitor_keeping as keeping
 
-    keeping.run(State.of(ctx), name, html, markdown, log)
+    keeping.run(State.of(ctx), name, html, markdown, log, detach)
 
 
 def delete(ctx: typer.Context, name: MonitorArgument) -> None:

@@ -14,16 +14,16 @@ from amlflow.cli import progress
 from amlflow.cli.output import Column, number, print_rows, print_table
 from amlflow.cli.state import State
 from amlflow.errors import AmlflowError, GateFailed, UsageError
-from amlflow.monitoring.windows import Window
 from amlflow.reports import drift as drift_report
 from amlflow.reports import drift_page, performance_page
 from amlflow.reports import performance as performance_report
 from amlflow.reports.grid import Grid
-from amlflow.services import gates, monitor_runs, monitoring, performing
-from amlflow.services.alerts import Crossed
+from amlflow.services import gates, monitor_runs, monitored_data, monitoring, performing
+from amlflow.services.alerts import Alert
 from amlflow.services.expressions import Expression
 from amlflow.services.gates import Subject
 from amlflow.services.monitor_runs import Finding
+from amlflow.services.monitored_data import HasRows
 from amlflow.services.monitoring import DriftRequest
 from amlflow.services.performing import PerformanceRequest
 
@@ -39,7 +39,7 @@ class View:
     experiment: str
     fail: bool
     fail_if: Sequence[str] = ()
-    tell: Callable[[Crossed], None] = lambda crossed: None
+    tell: Callable[[Alert], None] = lambda alert: None
 
 
 def drift(state: State, request: DriftRequest, view: View) -> None:
@@ -55,8 +55,9 @@ def drift(state: State, request: DriftRequest, view: View) -> None:
     text = drift_report.as_markdown(report, number) if view.markdown else ""
     _show(state, {"run_id": run_id, **document}, drift_report.grid(report, number), drift_report.summary(report), text)
     with _telling(view, finding, report.failing, run_id):
-        _check_gates(expressions, finding, [window.window for window in report.windows])
+        _check_gates(expressions, finding, report.windows)
         _check_drift(view, report.failing)
+        monitored_data.check_newest(report.windows, "data")
 
 
 def performance(state: State, request: PerformanceRequest, view: View) -> None:
@@ -74,11 +75,12 @@ def performance(state: State, request: PerformanceRequest, view: View) -> None:
     grid, lines = performance_report.grid(report, number), performance_report.summary(report)
     _show(state, {"run_id": run_id, **document}, grid, lines, text)
     with _telling(view, finding, report.worse, run_id):
-        _check_gates(expressions, finding, [window.window for window in report.windows], before)
+        _check_gates(expressions, finding, report.windows, before)
         if view.fail and report.worse:
             raise GateFailed(
                 f"The model is worse than in training by {', '.join(report.worse)}.", "See the intervals above."
             )
+        monitored_data.check_newest(report.windows, "prediction with a truth")
 
 
 def predictions(given: Sequence[str]) -> dict[str, str]:
@@ -111,22 +113,25 @@ def _telling(view: View, finding: Finding, crossed: Sequence[str], run_id: str) 
         raise
     finally:
         if crossed or gate:
-            view.tell(Crossed(finding.name, finding.kind, crossed, gate, run_id))
+            view.tell(Alert(finding.name, finding.kind, crossed, gate, run_id))
 
 
 def _check_gates(
     expressions: Sequence[Expression],
     finding: Finding,
-    windows: Sequence[Window],
+    windows: Sequence[HasRows],
     before: Mapping[str, float] | None = None,
 ) -> None:
-    """Hold each window to the gates by the metrics that are logged of it; `before` are those of training, the gates' baseline."""
+    """Hold each window to the gates by the metrics that are logged of it; `before` are those of training, the gates' baseline. A
+    window without data is held only to gates of how many rows there are."""
     training = Subject("", "training", before or {}, {})
-    subjects = [training]
-    for step, window in enumerate(windows):
+    judged = []
+    for step, found in enumerate(windows):
         values = {point.key: point.value for point in finding.points if point.step == step}
-        subjects.append(Subject("", window.label, values, finding.params))
-    gates.check(gates.judge(expressions, subjects, training), "window")
+        subject = Subject("", found.window.label, values, finding.params)
+        told = [gate for gate in expressions if found.rows or {name.key for name in gate.names} <= {"rows"}]
+        judged += gates.judge(told, [training, subject], training)
+    gates.check(judged, "window")
 
 
 def _check_drift(view: View, failing: Sequence[str]) -> None:

@@ -36,16 +36,25 @@ FlushTimeoutOption = Annotated[
 RequireModelOption = Annotated[
     bool, typer.Option("--require-model", help="Fail the run, with exit code 1, when it ends without a model.")
 ]
+DatasetRowsOption = Annotated[
+    int,
+    typer.Option(
+        "--dataset-rows",
+        metavar="N",
+        min=0,
+        help="Keep up to N rows of each dataset that the program logs for training, which `amlflow monitor` compares with.",
+    ),
+]
 
 
-def options(offline: bool, durability: str, rank_zero: bool, flush_timeout: float) -> Options:
+def options(offline: bool, durability: str, rank_zero: bool, flush_timeout: float, dataset_rows: int) -> Options:
     from amlflow.services.recording import Options
 
     if durability not in DURABILITIES:
         near = nearest(durability, DURABILITIES)
         hint = f" Did you mean {near}?" if near else ""
         raise UsageError(f"There is no durability {durability!r}.{hint}", f"It is one of {', '.join(DURABILITIES)}.")
-    return Options(offline, durability, rank_zero, flush_timeout)
+    return Options(offline, durability, rank_zero, flush_timeout, dataset_rows)
 
 
 def watch(state: State, options: Options, require_model: bool) -> Watch:

@@ -34,7 +34,7 @@ def run(state: State, request: ProjectRequest, options: RemoteOptions, mode: Mod
     """Returns the exit code: that of the job, unless it is left to itself."""
     if not mode.export:
         # A workspace that runs no jobs is the first thing to say.
-        abilities.jobs(state.workspace)
+        abilities.takes_jobs(state.workspace)
     planned = submission.plan(request, options)
     if mode.export:
         from amlflow.services import job_export
@@ -59,7 +59,8 @@ def run(state: State, request: ProjectRequest, options: RemoteOptions, mode: Mod
     try:
         return _followed(state, job)
     except KeyboardInterrupt:
-        return _interrupted(state, job, mode.cancel_on_interrupt)
+        interrupted(state, job, mode.cancel_on_interrupt)
+        return INTERRUPTED
 
 
 def _submitted(state: State, planned: RemotePlan) -> Job:
@@ -81,7 +82,8 @@ def _followed(state: State, job: Job) -> int:
     return code
 
 
-def _interrupted(state: State, job: Job, cancel: bool) -> int:
+def interrupted(state: State, job: Job, cancel: bool) -> None:
+    """After Ctrl-C: end the job, or say how it is found again."""
     if cancel:
         from amlflow.services import job_control
 
@@ -91,7 +93,6 @@ def _interrupted(state: State, job: Job, cancel: bool) -> int:
         state.note(
             f"Job {job.id} goes on. Follow it with `amlflow job logs -f {job.id}`, end it with `amlflow job cancel {job.id}`."
         )
-    return INTERRUPTED
 
 
 def _rows(record: dict[str, Any]) -> list[tuple[str, Any]]:

@@ -11,6 +11,7 @@ from amlflow.cli import recording_options
 from amlflow.cli.completers import complete_compute, complete_experiment
 from amlflow.cli.framework import Command, verb
 from amlflow.cli.recording_options import (
+    DatasetRowsOption,
     DurabilityOption,
     FlushTimeoutOption,
     OfflineOption,
@@ -135,6 +136,15 @@ def run_project(
             "--code-limit", min=1, metavar="MB", help="Refuse to send more code.", rich_help_panel=_ON_COMPUTE
         ),
     ] = 300,
+    upload_to: Annotated[
+        str,
+        typer.Option(
+            "--upload-to",
+            metavar="/Volumes/…",
+            help="Send the project to this folder of a volume, with --compute databricks:CLUSTER.",
+            rich_help_panel=_ON_COMPUTE,
+        ),
+    ] = "",
     export: Annotated[
         Path | None,
         typer.Option(
@@ -154,6 +164,7 @@ def run_project(
     rank_zero_only: RankZeroOption = False,
     flush_timeout: FlushTimeoutOption = 60.0,
     require_model: RequireModelOption = False,
+    dataset_rows: DatasetRowsOption = 0,
 ) -> None:
     """Run an MLflow Project and end with its exit code.
 
@@ -174,15 +185,19 @@ def run_project(
         run_name,
         pairs(tag or [], "tag"),
         system_metrics,
-        recording_options.options(offline, durability, rank_zero_only, flush_timeout),
+        recording_options.options(offline, durability, rank_zero_only, flush_timeout, dataset_rows),
         require_model,
     )
     if compute.startswith("databricks:"):
         from amlflow.cli import cluster, remote
+        from amlflow.services.cluster_projects import ClusterOptions
 
-        _refuse_compute_options(ctx, ("timeout", "cancel_on_interrupt", "export"))
+        _refuse_compute_options(ctx, ("upload_to", "timeout", "code_limit", "cancel_on_interrupt", "export"))
+        chosen = ClusterOptions(compute.removeprefix("databricks:"), upload_to, timeout, code_limit)
         mode = remote.Mode(dry_run, detach, export, cancel_on_interrupt)
-        raise typer.Exit(cluster.run(state, request, compute, timeout, mode))
+        raise typer.Exit(cluster.run(state, request, chosen, mode))
+    if upload_to:
+        raise UsageError("--upload-to is for a cluster of Databricks.", "Leave it out, or name one with --compute.")
     if compute or export:
         from amlflow.cli import remote
         from amlflow.services.submission import RemoteOptions

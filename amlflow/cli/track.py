@@ -10,6 +10,7 @@ from amlflow.cli import recording_options
 from amlflow.cli.completers import complete_experiment
 from amlflow.cli.framework import Command, verb
 from amlflow.cli.recording_options import (
+    DatasetRowsOption,
     DurabilityOption,
     FlushTimeoutOption,
     OfflineOption,
@@ -43,6 +44,7 @@ def track(
     rank_zero_only: RankZeroOption = False,
     flush_timeout: FlushTimeoutOption = 60.0,
     require_model: RequireModelOption = False,
+    dataset_rows: DatasetRowsOption = 0,
 ) -> None:
     """Run any command as a tracked run.
 
@@ -56,7 +58,7 @@ def track(
     from amlflow.services.tracking import track as run_tracked
 
     state = State.of(ctx)
-    recorded = recording_options.options(offline, durability, rank_zero_only, flush_timeout)
+    recorded = recording_options.options(offline, durability, rank_zero_only, flush_timeout, dataset_rows)
     program = Program(command, autolog=autolog, system_metrics=system_metrics, capture=capture)
     request = TrackRequest(program, experiment, run_name, pairs(tag or [], "tag"))
     watch = recording_options.watch(state, recorded, require_model)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from amlflow import paths, processes
-from amlflow.emulator import certificates
+from amlflow.emulator import certificates, storage_access
 from amlflow.emulator.settings import HOST, STORAGE_ACCOUNT, Settings
 from amlflow.errors import AmlflowError, NotFound, Unavailable
 from amlflow.locks import locked
@@ -78,11 +78,19 @@ class Azurite:
     def __init__(self, installed: Path, place: Path, settings: Settings) -> None:
         data = place / "blobs"
         data.mkdir(mode=0o700, exist_ok=True)
-        command = ["node", str(installed / _ENTRY), "--silent", "--disableTelemetry", "--skipApiVersionCheck"]
+        guard = Path(__file__).with_name("storage_guard.js")
+        command = ["node", "--require", str(guard), str(installed / _ENTRY)]
+        command += ["--silent", "--disableTelemetry", "--skipApiVersionCheck", "--oauth", "basic"]
         command += ["--blobHost", HOST, "--blobPort", str(settings.storage_port), "--location", str(data)]
         command += ["--cert", str(place / certificates.CERTIFICATE), "--key", str(place / certificates.KEY)]
         # The account's key goes in by the environment, never by an argument that others can list.
-        environment = {**os.environ, "AZURITE_ACCOUNTS": f"{STORAGE_ACCOUNT}:{settings.storage_key}"}
+        environment = {
+            **os.environ,
+            "AZURITE_ACCOUNTS": f"{STORAGE_ACCOUNT}:{settings.storage_key}",
+            "AMLFLOW_STORAGE_ACCESS": f"{settings.base_url}{storage_access.PATH}",
+            "AMLFLOW_STORAGE_ACCESS_KEY": settings.control_key,
+            "AMLFLOW_STORAGE_ACCESS_CA": str(place / certificates.AUTHORITY),
+        }
         self._record = place / "azurite.json"
         _end_leftover(self._record)
         self._log = (place / "azurite.log").open("ab")

@@ -13,8 +13,9 @@ from amlflow.emulator.arm.jobs import NAME
 from amlflow.emulator.arm.quotas import workspaces
 from amlflow.emulator.arm.resources import WORKSPACE_PATTERN, Arm, check_name, page, required
 from amlflow.emulator.arm.workspaces import author
-from amlflow.emulator.running.batch import OUTPUT, Asked, BatchRuns, default_output
+from amlflow.emulator.running.batch import OUTPUT, Asked, BatchRuns
 from amlflow.emulator.running.data import BadAddress
+from amlflow.emulator.running.pipelines import default_output
 from amlflow.emulator.store import Document
 from amlflow.emulator.web import Answer, Request, Route, ServiceError, service_error
 from amlflow.errors import AmlflowError
@@ -140,7 +141,7 @@ def _output(properties: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The job's output. Raises the service's refusal."""
     given = properties.get("outputdata") or {}
     if not given:
-        return default_output(name)
+        return default_output(name, OUTPUT)
     value = _lowered(next(iter(given.values())))
     kind = _INPUTS.get(str(value.get("joboutputtype")).lower())
     uri = str(value.get("uri") or "")

@@ -21,7 +21,7 @@ class Blobs:
     """`running` is False where the emulator was started without blobs: every call is refused then."""
 
     def __init__(self, settings: Settings, place: Path, running: bool) -> None:
-        self._settings, self._authority, self._running = settings, place / certificates.AUTHORITY, running
+        self._settings, self._authority, self.running = settings, place / certificates.AUTHORITY, running
 
     def container_url(self, container: str) -> str:
         return f"{self._settings.storage_url}/{container}"
@@ -129,7 +129,7 @@ class Blobs:
         return count
 
     def _check(self) -> None:
-        if not self._running:
+        if not self.running:
             raise arm_error(
                 503,
                 "StorageUnavailable",

@@ -25,22 +25,16 @@ class Control:
 
     def routes(self) -> list[Route]:
         return [
-            Route("GET", "/emulator/health", self._guarded(self._health), "open"),
-            Route("GET", "/emulator/faults", self._guarded(self._health), "open"),
-            Route("POST", "/emulator/faults", self._guarded(self._add), "open"),
-            Route("DELETE", "/emulator/faults", self._guarded(self._clear), "open"),
-            Route("PUT", "/emulator/token-lifetime", self._guarded(self._lifetime), "open"),
-            Route("POST", "/emulator/preempt", self._guarded(self._preempt), "open"),
+            Route(method, f"/emulator/{path}", guarded(self._settings, handler), "open")
+            for method, path, handler in (
+                ("GET", "health", self._health),
+                ("GET", "faults", self._health),
+                ("POST", "faults", self._add),
+                ("DELETE", "faults", self._clear),
+                ("PUT", "token-lifetime", self._lifetime),
+                ("POST", "preempt", self._preempt),
+            )
         ]
-
-    def _guarded(self, handler: Handler) -> Handler:
-        def guarded(request: Request) -> Answer:
-            given = request.headers.get(HEADER, "")
-            if not hmac.compare_digest(given.encode(), self._settings.control_key.encode()):
-                raise arm_error(403, "Forbidden", "Only `amlflow emulator` may ask this.")
-            return handler(request)
-
-        return guarded
 
     def _health(self, _: Request) -> Answer:
         state: dict[str, Any] = {"faults": self._faults.specs(), "token_lifetime_s": self._identity.lifetime_s}
@@ -70,3 +64,15 @@ class Control:
         if not self._preempt_job(job):
             raise arm_error(409, "NotRunning", f"The job '{job}' does not run now.")
         return self._health(request)
+
+
+def guarded(settings: Settings, handler: Handler) -> Handler:
+    """The handler, for who has the control key alone."""
+
+    def asked(request: Request) -> Answer:
+        given = request.headers.get(HEADER, "")
+        if not hmac.compare_digest(given.encode(), settings.control_key.encode()):
+            raise arm_error(403, "Forbidden", "Only `amlflow emulator` may ask this.")
+        return handler(request)
+
+    return asked

@@ -10,7 +10,7 @@ from amlflow.emulator.web import Answer, Request, Route
 
 _DOOR = "/containers/{host}/{path*}"
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-_PASSED = ("content-type", "authorization", "accept", "api-key")
+_PASSED = ("content-type", "authorization", "accept", "api-key", "x-request-id")
 _TIMEOUT_S = 120.0
 
 

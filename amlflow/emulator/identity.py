@@ -31,6 +31,18 @@ class Identity:
         """A token for the workspace's own address, such as a job is given."""
         return self._tokens.issue(principal, self._settings.base_url, lifetime_s)
 
+    def managed(self, principal: Principal, resource: str) -> dict[str, Any]:
+        """A token for the resource, as managed identities are given it. Raises the service's refusal of one that is not known."""
+        audience, lifetime = self._audience(resource), self.lifetime_s
+        return {
+            "access_token": self._tokens.issue(principal, audience, lifetime),
+            "expires_in": str(lifetime),
+            "expires_on": str(int(time.time()) + lifetime),
+            "resource": audience,
+            "token_type": "Bearer",
+            "client_id": principal.client_id,
+        }
+
     def routes(self) -> list[Route]:
         return [
             Route("GET", "/metadata/endpoints", self._clouds, "open"),
@@ -151,17 +163,7 @@ class Identity:
                 400,
                 {"statusCode": 400, "message": f"No User Assigned or Delegated Managed Identity found for {wanted}."},
             )
-        audience = self._audience(request.query.get("resource", ""))
-        lifetime = self.lifetime_s
-        return Answer(
-            content={
-                "access_token": self._tokens.issue(principal, audience, lifetime),
-                "expires_on": str(int(time.time()) + lifetime),
-                "resource": audience,
-                "token_type": "Bearer",
-                "client_id": principal.client_id,
-            }
-        )
+        return Answer(content=self.managed(principal, request.query.get("resource", "")))
 
     def _pipeline_assertion(self, request: Request) -> Answer:
         """What a CI runner hands to its jobs: an assertion in the name of the pipeline, as GitHub's ACTIONS_ID_TOKEN_REQUEST_URL

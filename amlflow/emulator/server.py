@@ -29,6 +29,7 @@ from amlflow.emulator.arm.registries import Registries
 from amlflow.emulator.arm.registry_tokens import RegistryTokens
 from amlflow.emulator.arm.resources import Arm
 from amlflow.emulator.arm.rights import Rights
+from amlflow.emulator.arm.roles import Roles
 from amlflow.emulator.arm.schedules import Schedules
 from amlflow.emulator.arm.workspaces import Workspaces
 from amlflow.emulator.artifacts import Artifacts
@@ -39,17 +40,21 @@ from amlflow.emulator.fronts import Fronts
 from amlflow.emulator.history import History
 from amlflow.emulator.identity import Identity
 from amlflow.emulator.lifecycle import OPTIONS_FILE
+from amlflow.emulator.metadata import Metadata
 from amlflow.emulator.places import Places
 from amlflow.emulator.pools import Pools
 from amlflow.emulator.recording import Recorder
 from amlflow.emulator.running.batch import BatchRuns
 from amlflow.emulator.running.data import Data
 from amlflow.emulator.running.execution import Scene
+from amlflow.emulator.running.monitors import MonitorRuns
+from amlflow.emulator.running.pipelines import Pipelines
 from amlflow.emulator.running.scheduler import Scheduler
 from amlflow.emulator.running.serving import Servers
 from amlflow.emulator.running.state import Jobs
 from amlflow.emulator.scoring import Scoring
 from amlflow.emulator.settings import HOST
+from amlflow.emulator.storage_access import StorageAccess
 from amlflow.emulator.store import Store
 from amlflow.emulator.tokens import Tokens
 from amlflow.emulator.tracking.plane import Tracking
@@ -112,6 +117,9 @@ def _assembled(place: Path, options: dict[str, Any]) -> Iterator[App]:
         workspaces.ensure(known.group, known.workspace, known.principals[0].client_id)
         computes.restore()
         datastores, places = Datastores(arm, blobs), Places(place)
+        for workspace in all_workspaces(arm):
+            # Its database may have to be made, for which no client would wait.
+            places.of(workspace)
         jobs = Jobs(arm, places)
         data = Data(arm, blobs, datastores)
         scene = Scene(known, place, jobs, data, datastores)
@@ -129,23 +137,29 @@ def _assembled(place: Path, options: dict[str, Any]) -> Iterator[App]:
         deployments.resume(list(all_workspaces(arm)))
         scoring = Scoring(arm, servers, tokens)
         stack.callback(scoring.close)
-        batch = BatchRuns(arm, jobs, data, datastores, servers, scheduler)
+        pipelines = Pipelines(arm, jobs, data, datastores, scheduler)
+        batch = BatchRuns(pipelines, servers)
         control = Control(known, struck, identity, resources.preempt)
         registry = Models(arm, blobs, places, tracking)
         registries = Registries(arm, blobs)
         registries.resume()
         rights = Rights(arm)
-        identities, registry_tokens = Identities(arm, registries), RegistryTokens(arm, registries)
-        groups = ContainerGroups(arm, registries, identities, registry_tokens)
+        identities, registry_tokens = Identities(arm), RegistryTokens(arm, registries)
+        roles = Roles(arm, registries)
+        metadata = Metadata(arm, identity, identities)
+        groups = ContainerGroups(arm, registries, identities, roles, registry_tokens, metadata)
         stack.callback(groups.close)
         groups.resume()
-        schedules = Schedules(arm, resources.submit)
+        schedules = Schedules(arm, resources, MonitorRuns(pipelines))
+        stack.callback(schedules.close)
         artifacts = Artifacts(arm, blobs, datastores, places)
         parts = (
             *(identity, control, workspaces, computes, datastores, *assets),
             *(registry, resources, schedules, history, artifacts, tracking),
             *(OnlineEndpoints(arm, servers), deployments, scoring, registries, rights, Autoscale(arm)),
             *(BatchEndpoints(arm), BatchDeployments(arm, servers), BatchScoring(arm, batch)),
-            *(identities, registry_tokens, groups, Fronts(groups)),
+            *(identities, roles, registry_tokens, groups, Fronts(groups)),
+            *(metadata, StorageAccess(known, tokens, roles)),
         )
+        schedules.start()
         yield App(known, tokens, [route for part in parts for route in part.routes()], struck, recorder)

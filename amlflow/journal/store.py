@@ -21,6 +21,7 @@ from mlflow.tracking._tracking_service import client as tracking_client
 from mlflow.utils import validation
 from mlflow.utils.proto_json_utils import parse_dict
 
+from . import datasets as dataset_rows
 from . import records
 from .errors import Refused, Unreachable
 from .router import Router
@@ -35,6 +36,9 @@ class JournalStore(rest_store.RestStore):  # type: ignore[misc]
     def __init__(self, router: Router) -> None:
         super().__init__(_no_host)
         self.router = router
+        self._rows_kept = dataset_rows.most_rows()
+        if self._rows_kept:
+            dataset_rows.remember()
         _print_no_address()
         _note_lost_models(router)
 
@@ -62,6 +66,16 @@ class JournalStore(rest_store.RestStore):  # type: ignore[misc]
             return self._V3_METHOD_TO_INFO[api]
         known = getattr(self, "_METHOD_TO_INFO", None) or rest_store._METHOD_TO_INFO
         return known[api]
+
+    def log_inputs(self, run_id: str, datasets: Any = None, *rest: Any, **others: Any) -> None:
+        """As MLflow does; and the rows are kept where that is asked for, or a warning says why they are not."""
+        super().log_inputs(run_id, datasets, *rest, **others)
+        if not self._rows_kept or not datasets:
+            return
+        try:
+            dataset_rows.keep(datasets, self.get_run(run_id).info.artifact_uri, self._rows_kept)
+        except Exception as error:
+            logging.getLogger("mlflow").warning("The rows of a dataset could not be kept with the run: %s", error)
 
     # What follows is called in loops.
 

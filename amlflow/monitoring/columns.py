@@ -22,6 +22,7 @@ _DISTINCT_SHARE = 0.05
 _MOST_INTEGER_CATEGORIES = 50
 # A text column with so many distinct values, and so large a share of them, holds no categories.
 _TEXT_DISTINCT, _TEXT_SHARE = 50, 0.5
+_HEAD = 1000
 _NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
 _NOT_FINITE = r"^\s*[-+]?(?i:inf|infinity|nan)\s*$"
 _BOOLEANS = {"true": "true", "false": "false", "1": "true", "0": "false", "yes": "true", "no": "false"}
@@ -44,14 +45,16 @@ class Values:
         import numpy as np
 
         nulls, errors = (part if rows is None else part[rows] for part in (self.nulls, self.errors))
-        counted = len(nulls), int(nulls.sum()), int(errors.sum())
+        counted = len(nulls), int(np.count_nonzero(nulls)), int(np.count_nonzero(errors))
         if self.codes is not None:
             codes = self.codes if rows is None else self.codes[rows]
             counts = np.bincount(codes[codes >= 0], minlength=len(self.labels))
             return Sample(*counted, counts={label: int(n) for label, n in zip(self.labels, counts, strict=True) if n})
-        numbers = self.numbers if rows is None else self.numbers[rows]
-        finite = np.sort(numbers[np.isfinite(numbers)])
-        return Sample(*counted, infinite=int(np.isinf(numbers).sum()), sorted=finite)
+        numbers = np.sort(self.numbers if rows is None else self.numbers[rows])
+        # NaN are sorted behind all others.
+        low, high = np.searchsorted(numbers, -np.inf, side="right"), np.searchsorted(numbers, np.inf, side="left")
+        infinite = low + np.searchsorted(numbers, np.inf, side="right") - high
+        return Sample(*counted, infinite=int(infinite), sorted=numbers[low:high])
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,9 @@ def kind_of(column: Arrow) -> Kind:
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return "time"
     if pa.types.is_integer(kind):
-        distinct = pc.count_distinct(column).as_py()
+        # Most columns of many values show as much in their first rows.
+        head = pc.count_distinct(column.slice(0, _HEAD)).as_py()
+        distinct = head if head > _MOST_INTEGER_CATEGORIES else pc.count_distinct(column).as_py()
         few = distinct <= _MOST_INTEGER_CATEGORIES and distinct < _DISTINCT_SHARE * (len(column) - column.null_count)
         return "categorical" if few else "numeric"
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
@@ -98,7 +103,10 @@ def values(column: Arrow, kind: Kind) -> Values:
     import numpy as np
     import pyarrow as pa
 
-    nulls = column.is_null(nan_is_null=pa.types.is_floating(column.type)).to_numpy().astype(bool)
+    if kind == "numeric" and pa.types.is_floating(column.type):
+        numbers = column.cast(pa.float64()).to_numpy()
+        return Values(kind, np.isnan(numbers), np.zeros(len(numbers), bool), numbers=numbers)
+    nulls = _mask(column.is_null(nan_is_null=pa.types.is_floating(column.type)))
     convert = {"numeric": _numbers, "time": _times, "text": _lengths}.get(kind)
     if convert is None:
         codes, labels = _codes(column, kind == "boolean")
@@ -117,10 +125,10 @@ def _kind_of_text(column: Arrow) -> Kind:
     known = column.drop_null()
     if not len(known):
         return "categorical"
-    if pc.all(pc.match_substring_regex(known, f"{_NUMBER}|{_NOT_FINITE}")).as_py():
+    head = known.slice(0, _HEAD)
+    if all(pc.all(pc.match_substring_regex(part, f"{_NUMBER}|{_NOT_FINITE}")).as_py() for part in (head, known)):
         return "numeric"
-    head = known.slice(0, 1000).to_pylist()
-    if all(_epoch_s(value) is not None for value in head):
+    if all(_epoch_s(value) is not None for value in head.to_pylist()):
         return "time"
     distinct = pc.count_distinct(known).as_py()
     return "text" if distinct > _TEXT_DISTINCT and distinct > _TEXT_SHARE * len(known) else "categorical"
@@ -138,7 +146,7 @@ def _numbers(column: Arrow) -> tuple[Array, Array]:
     elif pa.types.is_boolean(column.type) or pa.types.is_temporal(column.type):
         return np.full(len(column), np.nan), np.zeros(len(column), bool)
     found = column.cast(pa.float64(), safe=False)
-    valid = found.is_valid().to_numpy().astype(bool)
+    valid = _mask(found.is_valid())
     return found.to_numpy(), valid
 
 
@@ -149,7 +157,7 @@ def _times(column: Arrow) -> tuple[Array, Array]:
 
     if pa.types.is_date(column.type) or pa.types.is_timestamp(column.type):
         whole = column.cast(pa.timestamp("us", tz=getattr(column.type, "tz", None)), safe=False)
-        valid = whole.is_valid().to_numpy().astype(bool)
+        valid = _mask(whole.is_valid())
         return whole.cast(pa.int64()).fill_null(0).to_numpy() / 1e6, valid
     if not pa.types.is_string(column.type):
         return np.full(len(column), np.nan), np.zeros(len(column), bool)
@@ -165,7 +173,14 @@ def _lengths(column: Arrow) -> tuple[Array, Array]:
     import pyarrow.compute as pc
 
     found = pc.utf8_length(column.cast(pa.string())).cast(pa.float64())
-    return found.to_numpy(), found.is_valid().to_numpy().astype(bool)
+    return found.to_numpy(), _mask(found.is_valid())
+
+
+def _mask(flags: Arrow) -> Array:
+    """Truths as numpy has them, without the slow way over an object each."""
+    import pyarrow as pa
+
+    return flags.cast(pa.uint8()).to_numpy().view(bool)
 
 
 def _codes(column: Arrow, boolean: bool) -> tuple[Array, Sequence[str]]:

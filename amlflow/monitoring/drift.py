@@ -188,8 +188,6 @@ def _of_numbers(pair: Pair, kind: Kind, base: Sample, sample: Sample, thresholds
 
     edges = metrics.bin_edges(base.sorted, sample.sorted)
     counts = [metrics.counts_between(values, edges) for values in (base.sorted, sample.sorted)]
-    moved = {metrics.WASSERSTEIN, metrics.KOLMOGOROV_SMIRNOV}.intersection(wanted)
-    gaps = metrics.distribution_gaps(base.sorted, sample.sorted) if moved else None
     found = []
     for metric in wanted:
         threshold = _threshold(thresholds, pair, metric, "numbers", kind)
@@ -197,11 +195,12 @@ def _of_numbers(pair: Pair, kind: Kind, base: Sample, sample: Sample, thresholds
             found.append(Reading(metric, metrics.jensen_shannon_distance(*counts), threshold))
         elif metric == metrics.POPULATION_STABILITY:
             found.append(Reading(metric, metrics.population_stability_index(*counts), threshold))
-        elif metric == metrics.WASSERSTEIN and gaps is not None:
+        elif metric == metrics.WASSERSTEIN:
             deviation = float(np.std(base.sorted, ddof=1)) if len(base.sorted) > 1 else 0.0
-            found.append(Reading(metric, metrics.normalized_wasserstein_distance(gaps, deviation), threshold))
-        elif gaps is not None:
-            result = metrics.kolmogorov_smirnov(gaps, len(base.sorted), len(sample.sorted))
+            distance = metrics.normalized_wasserstein_distance(base.sorted, sample.sorted, deviation)
+            found.append(Reading(metric, distance, threshold))
+        else:
+            result = metrics.kolmogorov_smirnov(base.sorted, sample.sorted)
             found.append(Reading(metric, result.p_value, threshold, statistic=result.statistic))
     return found
 

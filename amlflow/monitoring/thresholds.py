@@ -21,6 +21,9 @@ ASKED_FOR: Mapping[str, float] = {
     metrics.KOLMOGOROV_SMIRNOV: 0.05,
     metrics.CHI_SQUARED: 0.05,
 }
+# Of these a value below the threshold is the alarm, of all others one above it (azureml-assets, `model_monitoring`,
+# `evaluate_metrics_threshold`).
+_LOW_IS_WORSE = (*(name.lower() for name in metrics.TESTS), "accuracy", "precision", "recall")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,11 @@ def metric_name(asked: str) -> str:
             f"It is one of {', '.join(metrics.ALL)}.",
         )
     return found
+
+
+def crosses(metric: str, value: float, threshold: float) -> bool:
+    """Whether Azure ML's monitors raise an alarm, by the API's name of the metric in any case."""
+    return value < threshold if metric.lower() in _LOW_IS_WORSE else value > threshold
 
 
 def parse(asked: Sequence[str], given: Sequence[str], columns: Sequence[str]) -> Thresholds:

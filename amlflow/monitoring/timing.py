@@ -17,6 +17,7 @@ _NAMES = (
     ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"),
     ("sun", "mon", "tue", "wed", "thu", "fri", "sat"),
 )
+_WEEKDAY = 4
 _PART = re.compile(r"(\*|\w+(?:-\w+)?)(?:/(\d+))?")
 _MINUTES = {"minute": 1, "hour": 60, "day": 1440, "week": 10_080}
 
@@ -80,9 +81,23 @@ def read(every: str, cron: str) -> Timing:
     return Timing("", " ".join(fields))
 
 
+def values(field: str, place: int) -> frozenset[int]:
+    """What the field at that place of an expression (0 for the minutes) allows; 0 and 7 are both Sunday. Raises `ValueError`."""
+    found: set[int] = set()
+    for part in field.split(","):
+        if not _is_part(part, place):
+            raise ValueError(f"{field!r} is no field {place + 1} of a cron expression")
+        span, _, step = part.partition("/")
+        ends = list(_BOUNDS[place]) if span == "*" else [_number(text, place) for text in span.split("-")]
+        # Of a number with a step the rest of the range is meant.
+        last = _BOUNDS[place][1] if step and len(ends) == 1 else ends[-1]
+        found.update(range(ends[0], last + 1, int(step or 1)))
+    return frozenset(value % 7 for value in found) if place == _WEEKDAY else frozenset(found)
+
+
 def _is_part(part: str, place: int) -> bool:
     found = _PART.fullmatch(part)
-    if not found or found[2] == "0":
+    if not found or (found[2] is not None and int(found[2]) == 0):
         return False
     if found[1] == "*":
         return True

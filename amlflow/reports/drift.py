@@ -70,7 +70,7 @@ def summary(report: DriftReport) -> list[str]:
 
 def as_markdown(report: DriftReport, number: Callable[[float], str]) -> str:
     lines = summary(report)
-    verdict = "❌" if report.failing else "✅"
+    verdict = "❌" if report.failing else "✅" if all(window.rows for window in report.windows) else "⚠️"
     head = f"### {verdict} Drift of {_plain(report.data)}\n\n{_plain(lines[0])}\n\n"
     notes = "".join(f"- {_plain(line)}\n" for line in lines[1:])
     return head + markdown(grid(report, number)) + (f"\n{notes}" if notes else "")
@@ -84,6 +84,7 @@ def document(report: DriftReport) -> dict[str, Any]:
         "baseline_rows": report.baseline_rows,
         "drifted": bool(report.failing),
         "drifted_columns": report.failing,
+        "windows_without_data": sum(not window.rows for window in report.windows),
         "notes": list(report.notes),
         "windows": [_window(window) for window in report.windows],
     }

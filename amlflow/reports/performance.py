@@ -40,7 +40,8 @@ def summary(report: PerformanceReport) -> list[str]:
 
 
 def as_markdown(report: PerformanceReport, number: Callable[[float], str]) -> str:
-    verdict = "❌" if report.worse else "✅" if report.before else "ℹ️"
+    whole = all(window.rows for window in report.windows)
+    verdict = "❌" if report.worse else "⚠️" if not whole else "✅" if report.before else "ℹ️"
     return f"### {verdict} Performance\n\n{markdown(grid(report, number))}\n" + "".join(
         f"- {' '.join(line.split()).replace('<', '&lt;')}\n" for line in summary(report)
     )
@@ -54,6 +55,7 @@ def document(report: PerformanceReport) -> dict[str, Any]:
         "positive": report.positive or None,
         "baseline": report.baseline or None,
         "worse": report.worse,
+        "windows_without_data": sum(not window.rows for window in report.windows),
         "notes": list(report.notes),
         "windows": [
             {

@@ -9,19 +9,31 @@ from urllib.parse import urlsplit
 from amlflow.errors import AmlflowError, UsageError
 
 _TIMEOUT_S = 10.0
+_SHOWN = 20
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, slots=True)
-class Crossed:
+class Alert:
     """What a monitor found too much: `columns` (or metrics) beyond their thresholds, and the sentence of a gate that did not
-    hold, empty where all did."""
+    hold, empty where all did; or, in `error`, why it could not look, such as a window without data."""
 
     name: str
     kind: str
-    columns: Sequence[str]
-    gate: str
-    run_id: str
+    columns: Sequence[str] = ()
+    gate: str = ""
+    run_id: str = ""
+    error: str = ""
+
+    @property
+    def text(self) -> str:
+        """One sentence or two, for people."""
+        begin = f"Monitor {self.name!r} ({self.kind})"
+        if self.error:
+            return f"{begin} could not look: {self.error}"
+        shown = ", ".join(self.columns[:_SHOWN]) + (", …" if len(self.columns) > _SHOWN else "")
+        what = f"a threshold was crossed by {shown}." if self.columns else self.gate
+        return f"{begin}: {what}{f' Run {self.run_id}.' if self.run_id else ''}"
 
 
 def check(url: str) -> None:
@@ -47,18 +59,20 @@ def shown(url: str) -> str:
         return "…"
 
 
-def post(url: str, crossed: Crossed) -> None:
-    """Raises `AmlflowError`, which names the host alone."""
+def post(url: str, alert: Alert) -> None:
+    """JSON whose `text` is what the incoming webhooks of Slack and Mattermost show. Raises `AmlflowError`, which names the host
+    alone."""
     import requests
 
     body = {
-        "name": crossed.name,
-        "monitor": crossed.kind,
-        "state": "crossed",
-        "columns": list(crossed.columns),
-        "gate": crossed.gate or None,
-        "run_id": crossed.run_id or None,
-        "link": None,
+        "text": alert.text,
+        "name": alert.name,
+        "monitor": alert.kind,
+        "state": "failed" if alert.error else "crossed",
+        "columns": list(alert.columns),
+        "gate": alert.gate or None,
+        "error": alert.error or None,
+        "run_id": alert.run_id or None,
     }
     try:
         # The body of the answer is not read: it may never end. A redirect would tell another host.

@@ -55,7 +55,7 @@ def plan(workspace: Workspace, monitor: Monitor, emails: Sequence[str], limits: 
         task = request.task
     else:
         signals, task = _drift(workspace, service, request, collections, window), "classification"
-    return MonitorSpec(monitor.name, monitor.timing, signals, deployment, task, emails)
+    return MonitorSpec(monitor.name, monitor.timing, signals, deployment, task, emails, monitor.fail)
 
 
 def create(workspace: Workspace, spec: MonitorSpec, replacing: bool) -> dict[str, Any]:
@@ -91,11 +91,11 @@ def _refuse(monitor: Monitor) -> None:
     drift = request if isinstance(request, DriftRequest) else None
     given = {
         "--webhook": monitor.webhook,
-        "--fail": monitor.fail,
         "--fail-if": monitor.fail_if,
         "--experiment": monitor.experiment,
         "--data": data.files,
         "--time": data.time,
+        "--split": data.every,
         "--ignore": drift.ignore if drift else (),
         "--against": request.against if isinstance(request, PerformanceRequest) else (),
         "--score": request.score if isinstance(request, PerformanceRequest) else "",

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from amlflow.errors import NotFound, UsageError
+from amlflow.journal.datasets import FOLDER as KEPT_ROWS
 from amlflow.monitoring import frames
-from amlflow.monitoring.frames import Frame
-from amlflow.services import deployment, references, registry, tracking
+from amlflow.monitoring.frames import Source
+from amlflow.services import datasets, deployment, references, registry, tracking
 from amlflow.workspaces.base import Run, Workspace
 
 # Words of an artifact's path that say it is what the model was trained on, the surest first.
 _WORDS = ("baseline", "reference", "training", "train")
-_CONTEXT_TAG = "mlflow.data.context"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,9 @@ class Trained:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    frame: Frame
+    """Where it lies, and what a monitor that names nothing else is called after."""
+
+    source: Source
     name: str
     trained: Trained | None = None
 
@@ -42,7 +44,7 @@ def find(workspace: Workspace, asked: str, endpoint: str, scratch: Path) -> Base
     training data of the model that the endpoint serves. Raises `NotFound` where a run has logged none."""
     path = Path(asked).expanduser() if asked else Path()
     if asked and (path.exists() or path.suffix.lower() in frames.SUFFIXES) and not asked.startswith("runs:/"):
-        return Baseline(frames.read(tables_in(path), scratch, str(path)), path.stem)
+        return Baseline(Source(tables_in(path), scratch, str(path)), path.stem)
     if asked.startswith("runs:/") and Path(asked).suffix.lower() in frames.SUFFIXES:
         reference, _, artifact = asked.removeprefix("runs:/").partition("/")
         run = references.find_run(workspace, reference)
@@ -91,22 +93,24 @@ def tables_in(path: Path) -> list[Path]:
     return found
 
 
-def _of_run(workspace: Workspace, run: Run, scratch: Path) -> Frame:
+def _of_run(workspace: Workspace, run: Run, scratch: Path) -> Source:
     """A dataset that the run has logged for training comes first, as it is what the program itself calls its data."""
     looked: list[str] = []
-    for name, source in _datasets(workspace, run):
-        path = _local_path(source)
-        if path is not None and path.exists():
-            return frames.read(tables_in(path), scratch, f"the dataset {name!r} of run {run.name!r}")
-        looked.append(f"the dataset {name!r}, whose source {_shown(source)} is no file here")
     artifacts = [item.path for item in tracking.artifacts(workspace, run.id)]
-    chosen = _choose(run, artifacts)
-    if chosen:
+    kept = [path for path in artifacts if path.startswith(f"{KEPT_ROWS}/")]
+    for dataset in datasets.of_run(workspace, run):
+        if rows := next((path for path in kept if Path(path).stem == dataset.digest), ""):
+            return _of_artifact(workspace, run, rows, scratch)
+        if (file := datasets.file_of(dataset, scratch)) is not None:
+            return Source(tables_in(file), scratch, f"the dataset {dataset.name!r} of run {run.name!r}")
+        looked.append(datasets.shown(dataset))
+    if chosen := _choose(run, artifacts):
         return _of_artifact(workspace, run, chosen, scratch)
     raise NotFound(
         f"Run {run.name!r} ({run.id}) has no training data to compare with"
-        + (f": it has {'; '.join(looked)}." if looked else ": it logged neither a dataset nor a table."),
-        "Log them in the program with `mlflow.log_artifact('train.parquet')`, or name a file with --baseline FILE.",
+        + (f": it has {'; '.join(dict.fromkeys(looked))}." if looked else ": it logged neither a dataset nor a table."),
+        "Run the program with `--dataset-rows 100000`, which keeps rows of the datasets that it logs; or log a table with "
+        "`mlflow.log_artifact('train.parquet')`, or name a file with --baseline FILE.",
     )
 
 
@@ -121,17 +125,21 @@ def training_table(workspace: Workspace, run: Run) -> str:
     return chosen
 
 
-def _of_artifact(workspace: Workspace, run: Run, path: str, scratch: Path) -> Frame:
+def _of_artifact(workspace: Workspace, run: Run, path: str, scratch: Path) -> Source:
     folder = scratch / "downloaded"
     folder.mkdir(parents=True, exist_ok=True)
     file = workspace.download_artifacts(run.id, path, folder)
-    return frames.read(tables_in(file), scratch, f"{path} of run {run.name!r}")
+    return Source(tables_in(file), scratch, f"{path} of run {run.name!r}")
 
 
 def _choose(run: Run, paths: Sequence[str]) -> str:
     """The table among the run's artifacts; of several the one whose name says it is for training. Raises `UsageError` for a
     choice that only the user can make."""
-    tables = [
+    rows = [path for path in paths if path.startswith(f"{KEPT_ROWS}/")]
+    if len(rows) == 1:
+        # Where the workspace has no datasets, their rows are all that tells of them.
+        return rows[0]
+    tables = rows or [
         path
         for path in paths
         if Path(path).suffix.lower() in frames.SUFFIXES
@@ -152,37 +160,6 @@ def _choose(run: Run, paths: Sequence[str]) -> str:
             f"Name one: --baseline runs:/{run.id}/{tables[0]}.",
         )
     return tables[0] if tables else ""
-
-
-def _datasets(workspace: Workspace, run: Run) -> list[tuple[str, dict[str, Any]]]:
-    """Name and source of the datasets that the run has logged, those for training first."""
-    body = workspace.behind().request("GET", "/api/2.0/mlflow/runs/get", {"run_id": run.id})["run"]
-    found = []
-    for item in (body.get("inputs") or {}).get("dataset_inputs") or []:
-        dataset = item.get("dataset") or {}
-        context = next((tag.get("value") for tag in item.get("tags") or [] if tag.get("key") == _CONTEXT_TAG), "")
-        try:
-            source = json.loads(dataset.get("source") or "{}")
-        except ValueError:
-            continue
-        if isinstance(source, dict):
-            found.append((not str(context).startswith("train"), str(dataset.get("name", "")), source))
-    return [(name, source) for _, name, source in sorted(found, key=lambda entry: entry[0])]
-
-
-def _local_path(source: dict[str, Any]) -> Path | None:
-    uri = str(source.get("uri") or source.get("path") or "")
-    if uri.startswith("file://"):
-        from urllib.parse import unquote, urlsplit
-
-        uri = unquote(urlsplit(uri).path)
-    path = Path(uri)
-    is_table = path.suffix.lower() in frames.SUFFIXES or path.is_dir()
-    return path if uri and "://" not in uri and is_table else None
-
-
-def _shown(source: dict[str, Any]) -> str:
-    return repr(str(source.get("uri") or source.get("url") or source.get("path") or "in the program's memory")[:100])
 
 
 def _inputs_of_run(workspace: Workspace, run: Run) -> Sequence[str]:

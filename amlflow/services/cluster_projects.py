@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import base64
-import io
+import contextlib
+import hashlib
 import json
 import re
-import secrets
-import time
+import tempfile
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
+from amlflow import processes
 from amlflow.environments import spec as environments
-from amlflow.errors import AmlflowError, NotSupported, UsageError
+from amlflow.errors import AmlflowError, NotFound, NotSupported, Unavailable, UsageError
 from amlflow.mlproject import command as commands
 from amlflow.mlproject import file as project_files
 from amlflow.mlproject import source as sources
@@ -25,25 +26,37 @@ from amlflow.mlproject.source import ProjectSource
 from amlflow.services import tracking
 from amlflow.services.projects import ProjectRequest
 from amlflow.services.submission import seconds
+from amlflow.workspaces.abilities import Job, Snapshot
 from amlflow.workspaces.azure import snapshot
-from amlflow.workspaces.base import Run, RunStatus, Workspace
-from amlflow.workspaces.databricks.jobs import ClusterRun, ClusterRuns, ClusterTask
+from amlflow.workspaces.base import Run, Workspace
+from amlflow.workspaces.databricks import parcels, pending
+from amlflow.workspaces.databricks.cluster_jobs import NUMBER_TAG, PREFIX, Ended, mark_of
+from amlflow.workspaces.databricks.jobs import Cluster, ClusterRuns, ClusterTask
+from amlflow.workspaces.databricks.parcels import Parcels
+from amlflow.workspaces.databricks.pending import Pending
 from amlflow.workspaces.databricks.workspace import DatabricksWorkspace
 
-PREFIX = "databricks:"
-_FOLDER = ".amlflow"
-# A file of the workspace has up to 10 MB, in which base64 has a third more than the archive.
-_MOST_BYTES = 7_000_000
+# What is smaller is in the script itself, in which base64 has a third more.
+_INLINE_BYTES = parcels.PART_BYTES * 3 // 4 - 100_000
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _THERE = ("/dbfs/", "/Volumes/", "/Workspace/")
 _PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\s*(?:\[|[<>=!~;@]|$)")
-_POLL_S, _MOST_POLL_S = 1.0, 10.0
-_STATUS: Mapping[str, RunStatus] = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterOptions:
+    """`cluster` is a cluster's id or name; `volume` a folder below /Volumes for the project, empty for the workspace's own
+    files; `timeout` a number of seconds, or one with s, m, h or d."""
+
+    cluster: str
+    volume: str = ""
+    timeout: str = ""
+    code_limit_mb: int = 300
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterPlan:
-    """`packages` are what the cluster installs for the run; `left_out` what of the folder is not sent."""
+    """`packages` are what the cluster installs for the run."""
 
     request: ProjectRequest
     source: ProjectSource
@@ -52,23 +65,22 @@ class ClusterPlan:
     command: str
     params: Mapping[str, str]
     packages: Sequence[str]
-    files: Sequence[tuple[str, Path]]
-    left_out: Sequence[str]
+    code: Snapshot
     experiment: str
+    volume: str = ""
     timeout_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """`run` is the tracked run, `file` what was uploaded, `mark` how the line with the exit code begins."""
+    """`pending` is what is forgotten once it is known how the job goes on; `is_taken_up` where an earlier amlflow began it."""
 
-    run: Run
-    job: ClusterRun
-    file: str
-    mark: str
+    job: Job
+    pending: Pending
+    is_taken_up: bool = False
 
 
-def plan(request: ProjectRequest, compute: str, timeout: str) -> ClusterPlan:
+def plan(request: ProjectRequest, options: ClusterOptions) -> ClusterPlan:
     """Fetch the project and work out its command; nothing is sent. Raises `UsageError` or `NotFound` for what is wrong here."""
     if request.env_manager:
         raise UsageError(
@@ -84,19 +96,18 @@ def plan(request: ProjectRequest, compute: str, timeout: str) -> ClusterPlan:
     entry_point = project.entry_point(request.entry_point)
     places = _places(entry_point, request.params, source.project_folder)
     line, params = commands.shell_line(entry_point, {**request.params, **places})
-    taken = snapshot.take(source.project_folder, {}, 1 << 40)
     return ClusterPlan(
         request,
         source,
         project,
-        compute.removeprefix(PREFIX),
+        options.cluster,
         line,
         {**params, **{name: request.params.get(name, value) for name, value in places.items()}},
         _packages(project),
-        taken.files,
-        taken.left_out,
+        snapshot.take(source.project_folder, {}, options.code_limit_mb * 1_000_000),
         tracking.experiment_name(request.experiment),
-        seconds(timeout),
+        parcels.volume(options.volume),
+        seconds(options.timeout),
     )
 
 
@@ -112,77 +123,135 @@ def describe(planned: ClusterPlan) -> dict[str, Any]:
         "experiment": planned.experiment,
         "compute": f"{PREFIX}{planned.cluster}",
         "packages": list(planned.packages),
-        "files": [name for name, _ in planned.files],
-        "left_out": list(planned.left_out),
-        "size_bytes": len(_archive(planned)),
+        "files": [name for name, _ in planned.code.files],
+        "left_out": list(planned.code.left_out),
+        "size_bytes": planned.code.size_bytes,
+        "upload_to": planned.volume,
     }
 
 
 def submit(workspace: Workspace, planned: ClusterPlan, report: Callable[[str], None]) -> Submitted:
-    """Make the run, send the project, begin. A run whose job cannot be begun ends FAILED."""
+    """Make the run, send the project, begin. A run whose job cannot be begun ends FAILED. What an earlier amlflow had begun, and
+    was killed before it knew how it ended, is taken up instead of being begun twice."""
     there = _databricks(workspace)
-    archive, runs = _archive(planned), ClusterRuns(there.access)
-    cluster_id = runs.cluster(planned.cluster)
-    tags = {
+    runs = ClusterRuns(there.access)
+    cluster = runs.cluster(planned.cluster)
+    folder, key = there.jobs.pending, _key(planned, cluster)
+    kept = pending.take_up(folder, key)
+    run = _still_there(there, kept)
+    if kept is not None and run is None:
+        kept.drop()
+        kept = None
+    if kept is not None and kept.number:
+        with contextlib.suppress(NotFound):
+            return Submitted(there.jobs.submitted(kept.run_id, kept.number), kept, True)
+    if run is None:
+        experiment = there.ensure_experiment(planned.experiment)
+        run = there.create_run(experiment.id, planned.request.run_name, _tags(planned), planned.params)
+    noted = kept or pending.keep(folder, key, run.id)
+    return Submitted(_begun(there, runs, planned, cluster, run, noted, report), noted, kept is not None)
+
+
+def follow(workspace: Workspace, submitted: Submitted, report: Callable[[str], None]) -> Iterator[bytes]:
+    """What the job prints, until it has ended; each change of its state is reported."""
+    return _databricks(workspace).jobs.logs(submitted.job.id, True, report)
+
+
+def ended(workspace: Workspace, submitted: Submitted) -> Ended:
+    """Of a job that has ended: how, and with which exit code."""
+    return _databricks(workspace).jobs.ended(submitted.job.id)
+
+
+def _begun(
+    there: DatabricksWorkspace,
+    runs: ClusterRuns,
+    planned: ClusterPlan,
+    cluster: Cluster,
+    run: Run,
+    noted: Pending,
+    report: Callable[[str], None],
+) -> Job:
+    number = 0
+    try:
+        if cluster.is_stopped:
+            report(
+                f"The cluster {cluster.name!r} is {cluster.state.lower()}: it is started for the run, which takes minutes."
+            )
+        script, arguments = _send(there, planned, run, report)
+        task = ClusterTask(run.name, cluster.id, script, planned.packages, run.id, planned.timeout_s, arguments)
+        with processes.uninterrupted():
+            number = runs.submit(task)
+            noted.note(number)
+            there.log_batch(run.id, tags={NUMBER_TAG: str(number)})
+        return there.jobs.submitted(run.id, number)
+    except Unavailable as error:
+        # It may have been begun: the same command asks again for the same run.
+        error.mend = "Run the same command again: what was begun is found, and not begun twice."
+        raise
+    except BaseException:
+        noted.drop()
+        with contextlib.suppress(AmlflowError):
+            if number:
+                runs.cancel(number)
+            there.finish_run(run.id, "KILLED" if number else "FAILED")
+        raise
+
+
+def _send(
+    there: DatabricksWorkspace, planned: ClusterPlan, run: Run, report: Callable[[str], None]
+) -> tuple[str, Sequence[str]]:
+    """The path of the script there, and what it is given."""
+    report(f"Sending {len(planned.code.files)} files, {planned.code.size_bytes / 1e6:.1f} MB, to {there.name}…")
+    variables = {
+        "MLFLOW_TRACKING_URI": "databricks",
+        "MLFLOW_RUN_ID": run.id,
+        "MLFLOW_EXPERIMENT_ID": run.experiment_id,
+    }
+    sent = Parcels(there.access)
+    with _archive(planned) as archive:
+        size = archive.seek(0, 2)
+        request = {"command": planned.command, "variables": variables, "mark": mark_of(run.id), "size": size}
+        archive.seek(0)
+        if size <= _INLINE_BYTES and not planned.volume:
+            request["project"] = base64.b64encode(archive.read()).decode()
+            return sent.put(run.id, parcels.SCRIPT, _script(request)), ()
+        place = sent.send(run.id, archive, planned.volume, report)
+        return sent.put(run.id, parcels.SCRIPT, _script(request)), (place,)
+
+
+def _still_there(there: DatabricksWorkspace, kept: Pending | None) -> Run | None:
+    try:
+        found = there.get_run(kept.run_id) if kept is not None else None
+    except NotFound:
+        return None
+    return found if found is not None and found.lifecycle_stage == "active" else None
+
+
+def _key(planned: ClusterPlan, cluster: Cluster) -> str:
+    """What makes two commands ask for the same."""
+    request = planned.request
+    said = [
+        cluster.id,
+        planned.command,
+        dict(planned.params),
+        list(planned.packages),
+        planned.code.digest,
+        planned.experiment,
+        planned.volume,
+        planned.timeout_s,
+        request.run_name,
+        dict(request.tags),
+    ]
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _tags(planned: ClusterPlan) -> dict[str, str]:
+    return {
         **commands.tags(planned.source, planned.request.entry_point, "databricks"),
         "mlflow.project.backend": "databricks",
         "mlflow.user": tracking.user_name(),
         **planned.request.tags,
     }
-    experiment = there.ensure_experiment(planned.experiment)
-    run = there.create_run(experiment.id, planned.request.run_name, tags, planned.params)
-    try:
-        mark = f"amlflow-{secrets.token_hex(8)}-exit-code"
-        report(f"Sending {len(planned.files)} files to {there.name}…")
-        variables = {
-            "MLFLOW_TRACKING_URI": "databricks",
-            "MLFLOW_RUN_ID": run.id,
-            "MLFLOW_EXPERIMENT_ID": run.experiment_id,
-        }
-        file = runs.upload(_FOLDER, f"{run.id}.py", _script(archive, planned.command, variables, mark))
-        task = ClusterTask(run.name, cluster_id, file, planned.packages, run.id, planned.timeout_s)
-        job_id = runs.submit(task)
-        there.log_batch(run.id, tags={"mlflow.databricks.jobRunID": str(job_id)})
-        return Submitted(run, runs.get(job_id), file, mark)
-    except BaseException:
-        there.finish_run(run.id, "FAILED")
-        raise
-
-
-def follow(workspace: Workspace, submitted: Submitted, report: Callable[[str], None]) -> ClusterRun:
-    """The run on the cluster when it has ended; each change of its state is reported."""
-    runs, pause_s = ClusterRuns(_databricks(workspace).access), _POLL_S
-    state = ""
-    while True:
-        found = runs.get(submitted.job.id)
-        if found.state != state:
-            state, pause_s = found.state, _POLL_S
-            report(f"Run {submitted.job.id} on the cluster: {state.lower()}")
-        if found.outcome != "running":
-            return found
-        time.sleep(pause_s)
-        pause_s = min(_MOST_POLL_S, pause_s * 1.3)
-
-
-def ended(workspace: Workspace, submitted: Submitted, last: ClusterRun) -> tuple[str, int]:
-    """What the program printed, and its exit code: 1 where it was not let begin or end. The tracked run is closed, and what was
-    sent for it removed."""
-    there = _databricks(workspace)
-    runs = ClusterRuns(there.access)
-    printed, error = runs.printed(last.task_id)
-    text, code = _told(printed, submitted.mark)
-    if code is None:
-        code = 0 if last.outcome == "finished" else 1
-        text += f"{error}\n" if error else ""
-    there.finish_run(submitted.run.id, _STATUS[last.outcome])
-    runs.remove(submitted.file)
-    return text, code
-
-
-def cancel(workspace: Workspace, submitted: Submitted) -> None:
-    there = _databricks(workspace)
-    ClusterRuns(there.access).cancel(submitted.job.id)
-    there.finish_run(submitted.run.id, "KILLED")
 
 
 def _databricks(workspace: Workspace) -> DatabricksWorkspace:
@@ -239,36 +308,15 @@ def _packages(project: Project) -> list[str]:
     return list(found.requirements)
 
 
-def _archive(planned: ClusterPlan) -> bytes:
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, path in planned.files:
-            archive.write(path, name)
-    data = content.getvalue()
-    if len(data) > _MOST_BYTES:
-        largest = sorted(planned.files, key=lambda item: -item[1].stat().st_size)[:5]
-        raise AmlflowError(
-            f"The project has {len(data) / 1e6:.1f} MB when packed, more than the {_MOST_BYTES / 1e6:.0f} MB that one file of "
-            f"Databricks holds. The largest: {', '.join(name for name, _ in largest)}.",
-            "Name data in .amlignore, and keep it in a volume.",
-        )
-    return data
+@contextlib.contextmanager
+def _archive(planned: ClusterPlan) -> Iterator[BinaryIO]:
+    with tempfile.TemporaryFile() as content:
+        with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            for name, path in planned.code.files:
+                archive.write(path, name)
+        yield cast("BinaryIO", content)
 
 
-def _script(archive: bytes, command: str, variables: Mapping[str, str], mark: str) -> bytes:
+def _script(request: Mapping[str, Any]) -> bytes:
     text = (Path(__file__).parent / "databricks_runner.py").read_text(encoding="utf-8")
-    request = {
-        "project": base64.b64encode(archive).decode(),
-        "command": command,
-        "variables": dict(variables),
-        "mark": mark,
-    }
     return text.replace('REQUEST = ""', f"REQUEST = {json.dumps(request)!r}", 1).encode()
-
-
-def _told(printed: str, mark: str) -> tuple[str, int | None]:
-    """What a person is to see of it, and the exit code in the line that the runner ends with; None where there is none."""
-    match = re.search(rf"\n?^{re.escape(mark)} (\d+)$\n?", printed, re.MULTILINE)
-    if match is None:
-        return printed, None
-    return printed[: match.start()], int(match[1])

@@ -274,7 +274,7 @@ class _Parser:
         columns = len(before) + sum(_columns(character) for character in map(_drawn, cut[: place - first]))
         return UsageError(
             f"{self.option} cannot be read: {_short(why.rstrip('.'))}.\n  {line}\n  {' ' * columns}^\n"
-            "An example: 'rmse > baseline * 1.02 or auc < 0.9'; the README has the grammar."
+            "An example: 'rmse > baseline * 1.02 or auc < 0.9'; docs/compare.md has the grammar."
         )
 
 

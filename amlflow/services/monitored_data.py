@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from amlflow.errors import NotFound, UsageError
 from amlflow.monitoring import collection, columns, frames, records, windows
 from amlflow.monitoring.collection import Collected
-from amlflow.monitoring.frames import Frame
+from amlflow.monitoring.frames import Frame, Source
 from amlflow.monitoring.windows import Window
 from amlflow.services import baselines, collected_data
 from amlflow.workspaces.base import Workspace
 
 DEFAULT_WINDOW = "7d"
+_SHOWN = 10
+
+
+class HasRows(Protocol):
+    """What was found in a window."""
+
+    @property
+    def window(self) -> Window: ...
+
+    @property
+    def rows(self) -> int: ...
+
+
+R = TypeVar("R", bound=HasRows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +44,15 @@ class DataRequest:
     until: str = ""
     every: str = ""
     time: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Where the rows lie, and the bounds of their times; `label` is what to call them."""
+
+    label: str
+    files: Collected
+    span: Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,29 +84,32 @@ class Parted:
     notes: Sequence[str] = ()
 
 
-def open_data(workspace: Workspace, request: DataRequest, scratch: Path, say: Callable[[str], None]) -> Opened:
-    """Read the files of the request. Raises `NotFound` where there is no row."""
+def locate(workspace: Workspace, request: DataRequest) -> Located:
+    """Raises `NotFound` where there is no file of that time."""
     if not request.files and not request.name:
         raise UsageError("There are no data to look at.", "Name an endpoint, or files with --data FILE.")
     span = _span(request)
-    say("Reading the data…")
     if request.files:
-        found = _given(request.files, span)
         label = request.files[0] if len(request.files) == 1 else f"{len(request.files)} files"
-    else:
-        found = collected_data.find(workspace, request.name, span.start_ms, span.end_ms)
-        label = f"what {request.name!r} was asked"
-    inputs, outputs = (
-        frames.read(files, scratch / kind, label) if files else None
-        for kind, files in (("inputs", found.inputs), ("outputs", found.outputs))
-    )
-    read = [frame for frame in (inputs, outputs) if frame is not None]
+        return Located(label, _given(request.files, span), span)
+    found = collected_data.find(workspace, request.name, span.start_ms, span.end_ms)
+    return Located(f"what {request.name!r} was asked", found, span)
+
+
+def open_data(located: Located, scratch: Path, beside: Source) -> tuple[Opened, Frame]:
+    """Read the data, and another table at the same time. Raises `NotFound` where the data have no row."""
+    label, found = located.label, located.files
+    kinds = {kind: files for kind, files in (("inputs", found.inputs), ("outputs", found.outputs)) if files}
+    sources = [Source(files, scratch / kind, label) for kind, files in kinds.items()]
+    *read, other = frames.read_all([*sources, beside])
+    by_kind = dict(zip(kinds, read, strict=True))
     if not any(frame.rows for frame in read):
+        span = located.span
         raise NotFound(
             f"There is no row in {label}{' ' + _within(span) if span.start_ms else ''}.", "Give data with rows."
         )
     is_collected = all({records.TIME, records.CORRELATION} <= set(frame.names) for frame in read)
-    return Opened(label, inputs, outputs, span, is_collected)
+    return Opened(label, by_kind.get("inputs"), by_kind.get("outputs"), located.span, is_collected), other
 
 
 def time_column(opened: Opened, request: DataRequest) -> str:
@@ -105,11 +131,45 @@ def part(opened: Opened, request: DataRequest) -> Parted:
         raise NotFound(f"{opened.label} has no row {_within(span)}.", "Take a longer --window, or another --until.")
     parted = [span]
     if request.every:
+        # Until the end that is asked for: what stopped coming shows as windows without data.
+        newest_ms = int(np.floor(known.max())) + 1
+        end_ms = newest_ms if span.end_ms is None else max(newest_ms, min(span.end_ms, _now_ms()))
         every_ms = windows.duration_ms(request.every, "--every")
-        parted = windows.split(int(known.min()), int(known.max()) + 1, every_ms)
+        parted = windows.split(int(np.floor(known.min())), end_ms, every_ms)
     masks = [[_mask(of_frame, span) & _mask(of_frame, window) for window in parted] for of_frame in times]
     lost = sum(int(np.isnan(of_frame).sum()) for of_frame in times)
     return Parted(parted, masks, [f"{lost} rows without a time are left out."] if lost else [])
+
+
+def without_unfinished(reports: Sequence[R]) -> tuple[list[R], list[str]]:
+    """The windows without those at the end that are not over and have no data yet, of which nothing can be said; and a sentence
+    on them and on each window that has no data."""
+    kept, now_ms = list(reports), _now_ms()
+    unfinished = []
+    while len(kept) > 1 and not kept[-1].rows and (kept[-1].window.end_ms or 0) > now_ms:
+        unfinished.append(kept.pop())
+    notes = [f"The window {report.window.label} is not over, and has no data yet." for report in unfinished[::-1]]
+    empty = [report.window.label for report in kept if not report.rows]
+    if empty:
+        more = f" and {len(empty) - _SHOWN} more" if len(empty) > _SHOWN else ""
+        notes.append(
+            f"No data in {len(empty)} of {len(kept)} windows, of which nothing can be said: {', '.join(empty[:_SHOWN])}{more}."
+        )
+    return kept, notes
+
+
+def check_newest(reports: Sequence[HasRows], what: str) -> None:
+    """Raises `NotFound` where the newest window has no data: then nothing was looked at, and that is no pass."""
+    newest = reports[-1]
+    if not newest.rows:
+        raise NotFound(
+            f"The newest window, {newest.window.label}, has no {what}, so that nothing can be said of it.",
+            "Find out why none came, or look at an earlier time with --until.",
+        )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _span(request: DataRequest) -> Window:
@@ -118,7 +178,7 @@ def _span(request: DataRequest) -> Window:
     window = request.window or ("" if request.files or request.until else DEFAULT_WINDOW)
     if not window:
         return Window(None, until_ms)
-    end_ms = until_ms if until_ms is not None else time.time_ns() // 1_000_000
+    end_ms = until_ms if until_ms is not None else _now_ms()
     return Window(end_ms - windows.duration_ms(window, "--window"), end_ms)
 
 

@@ -13,7 +13,6 @@ from amlflow.monitoring.columns import Kind
 from amlflow.monitoring.drift import Data, DriftReport, Pair
 from amlflow.monitoring.frames import Frame
 from amlflow.services import baselines, monitored_data
-from amlflow.services.baselines import Baseline
 from amlflow.services.monitored_data import DataRequest, Opened
 from amlflow.workspaces.base import Workspace
 
@@ -52,31 +51,34 @@ def find_drift(workspace: Workspace, request: DriftRequest, scratch: Path, say: 
     kinds = check_kinds(request.kinds)
     for metric in request.metrics:
         thresholds.metric_name(metric)
-    opened = monitored_data.open_data(workspace, request.data, scratch, say)
-    say("Reading the baseline…")
-    baseline = baselines.find(workspace, request.baseline, request.data.name, scratch / "baseline")
-    if not baseline.frame.rows:
-        raise NotFound(f"The baseline {baseline.frame.label} has no rows.", "Name another with --baseline.")
-    pairs, notes = _paired(opened, baseline, request)
+    located = monitored_data.locate(workspace, request.data)
+    found = baselines.find(workspace, request.baseline, request.data.name, scratch / "baseline")
+    say("Reading the data and their baseline…")
+    opened, baseline = monitored_data.open_data(located, scratch, found.source)
+    if not baseline.rows:
+        raise NotFound(f"The baseline {baseline.label} has no rows.", "Name another with --baseline.")
+    pairs, notes = _paired(opened, baseline, found.trained.inputs if found.trained else (), request)
     names = [pair.column for of_frame in pairs for pair in of_frame]
     limits = thresholds.parse(request.metrics, request.thresholds, names)
     _check_columns(kinds, names, "--kind")
     parted = monitored_data.part(opened, request.data)
     say(f"Comparing {len(names)} columns of {opened.rows} rows…")
     data = [Data(*item) for item in zip(opened.frames, parted.masks, pairs, strict=True)]
-    reports = drift.assess(baseline.frame, data, parted.windows, limits, kinds)
+    reports, unsaid = monitored_data.without_unfinished(drift.assess(baseline, data, parted.windows, limits, kinds))
     _check_rows(opened, reports)
     report = DriftReport(
-        opened.label, baseline.frame.label, baseline.frame.rows, reports, [*notes, *parted.notes, *_thin(reports)]
+        opened.label, baseline.label, baseline.rows, reports, [*notes, *parted.notes, *unsaid, *_thin(reports)]
     )
-    return Drifted(report, request.data.name or baseline.name, baseline.trained.run.id if baseline.trained else "")
+    return Drifted(report, request.data.name or found.name, found.trained.run.id if found.trained else "")
 
 
-def _paired(opened: Opened, baseline: Baseline, request: DriftRequest) -> tuple[list[list[Pair]], list[str]]:
-    """For each frame its pairs, and a sentence on what has no counterpart."""
+def _paired(
+    opened: Opened, baseline: Frame, signature: Sequence[str], request: DriftRequest
+) -> tuple[list[list[Pair]], list[str]]:
+    """For each frame its pairs, and a sentence on what has no counterpart; `signature` are the inputs of the model."""
     when = monitored_data.time_column(opened, request.data)
-    known = [name for name in baseline.frame.names if name not in (when, *request.ignore)]
-    _check_columns(request.ignore, [*baseline.frame.names, *(n for f in opened.frames for n in f.names)], "--ignore")
+    known = [name for name in baseline.names if name not in (when, *request.ignore)]
+    _check_columns(request.ignore, [*baseline.names, *(n for f in opened.frames for n in f.names)], "--ignore")
     asked = {column: target or column for column, target in request.predictions.items()}
     _check_columns(asked, [name for frame in opened.frames for name in frame.names], "--prediction")
     _check_columns(asked.values(), known, "--prediction")
@@ -85,7 +87,7 @@ def _paired(opened: Opened, baseline: Baseline, request: DriftRequest) -> tuple[
     used: list[str] = list(asked.values())
     if opened.inputs is not None:
         own = [name for name in _values_of(opened, opened.inputs, request) if name not in asked]
-        _check_schema(opened, baseline, own, [name for name in known if name not in used], notes)
+        _check_schema(opened, baseline, signature, own, [name for name in known if name not in used], notes)
         inputs = [Pair(name, name) for name in own if name in known]
         used += [pair.column for pair in inputs]
         found.append([*inputs, *_predictions(opened.inputs, asked)])
@@ -96,7 +98,7 @@ def _paired(opened: Opened, baseline: Baseline, request: DriftRequest) -> tuple[
         found.append(said or _answers(own, free, notes))
     if not any(found):
         raise AmlflowError(
-            f"{opened.label} and the baseline {baseline.frame.label} have no column in common: there are "
+            f"{opened.label} and the baseline {baseline.label} have no column in common: there are "
             f"{_names(name for frame in opened.frames for name in frame.names)}, and {_names(known)} in the baseline.",
             "Give data with the model's columns, or pair its answers with --prediction COLUMN=BASELINE_COLUMN.",
         )
@@ -131,20 +133,25 @@ def _answers(own: Sequence[str], free: Sequence[str], notes: list[str]) -> list[
 
 
 def _check_schema(
-    opened: Opened, baseline: Baseline, own: Sequence[str], known: Sequence[str], notes: list[str]
+    opened: Opened,
+    baseline: Frame,
+    signature: Sequence[str],
+    own: Sequence[str],
+    known: Sequence[str],
+    notes: list[str],
 ) -> None:
     """Raises `AmlflowError` where the model's signature names a column that the data lack, or, without a signature, where
     both sides have columns that the other lacks: then one was renamed."""
     label = opened.label
-    signature = [name for name in (baseline.trained.inputs if baseline.trained else ()) if name in known]
-    missing = [name for name in signature or known if name not in own]
+    needed = [name for name in signature if name in known]
+    missing = [name for name in needed or known if name not in own]
     new = [name for name in own if name not in known]
     common = [name for name in own if name in known]
-    if missing and (signature or new) and common:
+    if missing and (needed or new) and common:
         near = {name: nearest(name, new, 1) for name in missing}
         hints = [f"{name!r} may be {other}" for name, other in near.items() if other]
         raise AmlflowError(
-            f"{label} has another schema than the baseline {baseline.frame.label}: it lacks {_names(missing)}"
+            f"{label} has another schema than the baseline {baseline.label}: it lacks {_names(missing)}"
             + (f", and has {_names(new)} besides" if new else "")
             + f".{' ' + '; '.join(hints) + '.' if hints else ''}",
             "Compare data of one schema, or leave columns out with --ignore COLUMN; --prediction names the model's answers.",
@@ -171,9 +178,18 @@ def _check_rows(opened: Opened, reports: Sequence[drift.WindowReport]) -> None:
 
 
 def _thin(reports: Sequence[drift.WindowReport]) -> list[str]:
-    empty = [report.window.label for report in reports if not report.rows]
-    few = [report for report in reports if 0 < report.rows < _FEW_ROWS]
-    notes = [f"No data in {len(empty)} of {len(reports)} windows: {_names(empty)}."] if empty else []
+    """Sentences on windows with few rows, and on those with rows of some columns only: questions without answers."""
+    filled = [report for report in reports if report.rows]
+    every = dict.fromkeys(column.column for report in filled for column in report.columns)
+    few = [report for report in filled if report.rows < _FEW_ROWS]
+    partly = [report for report in filled if len(report.columns) < len(every)]
+    notes = []
+    if partly:
+        lacking = [name for name in every if any(name not in {c.column for c in report.columns} for report in partly)]
+        notes.append(
+            f"In {len(partly)} of {len(reports)} windows there is no row of {_names(lacking)}: "
+            f"{', '.join(report.window.label for report in partly[:_SHOWN])}."
+        )
     if few:
         where = "The data have" if len(reports) == 1 else f"{len(few)} of {len(reports)} windows have"
         notes.append(

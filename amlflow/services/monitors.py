@@ -131,6 +131,8 @@ def check(monitor: Monitor) -> None:
         raise UsageError("There are no data to look at.", "Name --endpoint E, or files with --data FILE.")
     if data.window:
         windows.duration_ms(data.window, "--window")
+    if data.every:
+        windows.duration_ms(data.every, "--split")
     gates.read(monitor.fail_if, has_baseline=monitor.kind == "performance")
     if monitor.webhook:
         alerts.check(monitor.webhook)

@@ -10,7 +10,7 @@ from typing import cast
 from amlflow.errors import NotFound, UsageError
 from amlflow.monitoring import frames, performance, records
 from amlflow.monitoring.estimates import Task
-from amlflow.monitoring.frames import Frame
+from amlflow.monitoring.frames import Frame, Source
 from amlflow.monitoring.performance import Logged, Names, PerformanceReport
 from amlflow.services import baselines, monitored_data
 from amlflow.services.baselines import Trained
@@ -53,8 +53,10 @@ def find_performance(
     if request.task not in ("", *TASKS):
         raise UsageError(f"There is no task {request.task!r}.", f"It is {' or '.join(TASKS)}.")
     trained = _trained(workspace, request)
-    opened = monitored_data.open_data(workspace, request.data, scratch, say)
-    truth = frames.read(baselines.tables_in(Path(request.truth).expanduser()), scratch / "truth", request.truth)
+    located = monitored_data.locate(workspace, request.data)
+    files = baselines.tables_in(Path(request.truth).expanduser())
+    say("Reading the predictions and the truth…")
+    opened, truth = monitored_data.open_data(located, scratch, Source(files, scratch / "truth", request.truth))
     if not truth.rows:
         raise NotFound(f"There is no row in the truth {request.truth!r}.", "Give a file with rows.")
     own, truth_join = (request.join.partition("=")[0], request.join.partition("=")[2] or request.join)
@@ -66,13 +68,15 @@ def find_performance(
     positive = performance.positive_label(joined, request.positive)
     whole = Opened(opened.label, answers, None, opened.span, opened.is_collected)
     parted = monitored_data.part(whole, request.data)
-    found = performance.evaluate(joined, list(zip(parted.windows, parted.masks[0], strict=True)), positive)
+    found, unsaid = monitored_data.without_unfinished(
+        performance.evaluate(joined, list(zip(parted.windows, parted.masks[0], strict=True)), positive)
+    )
     if not any(window.rows for window in found):
         raise NotFound(
             f"No prediction of {opened.label} in this time has a truth yet.",
             "Take a longer --window, or another --until.",
         )
-    notes = [*joined.notes, *parted.notes]
+    notes = [*joined.notes, *parted.notes, *unsaid]
     if request.score and not positive:
         notes.append("The area under the curve is of two classes: name the one that the score is of with --positive.")
     before = _before(trained, request, joined.task, notes)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from amlflow.errors import AmlflowError, NotFound, Unavailable, UsageError
-from amlflow.journal import attach, locations, records, spool
+from amlflow.journal import attach, datasets, locations, records, spool
 from amlflow.journal.drainer import Drainer
 from amlflow.journal.errors import Refused
 from amlflow.journal.folder import GENERAL, Journal, RunFolder
@@ -33,12 +33,19 @@ _PATIENCE_MS = 10_000
 class Options:
     """`offline` asks nothing of the workspace until `amlflow sync`. `durability` is when the disk must have what is logged:
     process, second or write. `rank_zero` lets only the first process of a distributed program log. `flush_timeout_s` is how
-    long the end of a program waits for the workspace to have everything."""
+    long the end of a program waits for the workspace to have everything. `dataset_rows` is how many rows of each dataset that
+    a program logs for training are kept with its run."""
 
     offline: bool = False
     durability: str = "process"
     rank_zero: bool = False
     flush_timeout_s: float = FLUSH_TIMEOUT_S
+    dataset_rows: int = 0
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Those by which a program on any machine learns of the options that are its own."""
+        return {datasets.ROWS: str(self.dataset_rows)} if self.dataset_rows else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +156,7 @@ class Recorder:
         }
         if self._options.rank_zero:
             env[attach.RANK_ZERO] = "1"
+        env.update(self._options.variables)
         with contextlib.ExitStack() as stack:
             if not self._offline:
                 env.update(stack.enter_context(self._workspace.serving()))
@@ -189,7 +197,10 @@ class Recorder:
         runs: Sequence[str] | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> Left:
-        """Wait until the workspace has everything, at most for the flush time-out, and not after `stop` says so."""
+        """Wait until the workspace has everything, at most for the flush time-out, and not after `stop` says so. A workspace that
+        was away when the run began is asked again."""
+        if self._offline and not self._options.offline and not self._workspace.away(ANSWER_S):
+            self._offline = False
         if not self._offline:
             self.start()
             assert self._drainer is not None

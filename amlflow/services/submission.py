@@ -95,7 +95,7 @@ def plan(request: ProjectRequest, options: RemoteOptions) -> RemotePlan:
         request.run_name,
         {**inputs, **path_inputs},
         outputs,
-        remote_environment.variables(project),
+        {**remote_environment.variables(project), **request.options.variables},
         instances=options.instances,
         size=options.size,
         distribution=options.distribution,
@@ -114,7 +114,7 @@ def plan(request: ProjectRequest, options: RemoteOptions) -> RemotePlan:
 
 def describe(workspace: Workspace, planned: RemotePlan) -> dict[str, Any]:
     """The plan as a record, for --dry-run: what would be sent, and to where. Raises for what the workspace would refuse."""
-    jobs = abilities.jobs(workspace)
+    jobs = abilities.takes_jobs(workspace)
     spec = planned.spec
     jobs.check(spec)
     snapshot = jobs.snapshot(sent(spec))
@@ -143,7 +143,7 @@ def submit(workspace: Workspace, planned: RemotePlan, report: Callable[[str], No
     """Send the job. Its parameters are recorded in its run, which has the job's id."""
     for warning in planned.warnings:
         report(warning)
-    job = abilities.jobs(workspace).submit(sent(planned.spec), report, progress)
+    job = abilities.takes_jobs(workspace).submit(sent(planned.spec), report, progress)
     if planned.params:
         try:
             workspace.log_batch(job.id, params=dict(planned.params))

@@ -25,6 +25,8 @@ DEFAULT_LIMIT_BYTES = 100 * 1024 * 1024
 KEY_VARIABLE = "AMLFLOW_ENDPOINT_KEY"
 # «yes» in it opens an endpoint without a key to everybody.
 OPEN_VARIABLE = "AMLFLOW_ENDPOINT_OPEN"
+# Holds, as JSON, the `rules` of the collector and the `destination` in a storage of what it collects; empty for none.
+COLLECT_VARIABLE = "AMLFLOW_ENDPOINT_COLLECT"
 # Below this a prediction runs where the request was read; above, in a thread, so that /ping is answered meanwhile.
 INLINE_S = 0.005
 

@@ -23,7 +23,7 @@ import time
 import uuid
 from collections import deque
 from pathlib import Path
-from typing import Any, NamedTuple, Optional, Sequence
+from typing import Any, Callable, NamedTuple, Optional, Sequence
 
 from .payload import Payload
 from .signature import Signature, from_text
@@ -61,16 +61,33 @@ class _Taken(NamedTuple):
     size: int
 
 
-class Collector:
-    """`take` is for the thread that answers; all else happens in a thread of the collector's own."""
+class Complaints:
+    """Sentences to stderr, one a minute at most."""
 
-    def __init__(self, rules: Rules, signature: Optional[Signature]) -> None:
-        self._rules, self._signature = rules, signature
+    def __init__(self) -> None:
+        self._said = -_COMPLAIN_S
+
+    def say(self, text: str) -> bool:
+        """Whether it was said."""
+        now = time.monotonic()
+        if now - self._said < _COMPLAIN_S:
+            return False
+        self._said = now
+        print(text, file=sys.stderr, flush=True)  # noqa: T201
+        return True
+
+
+class Collector:
+    """`take` is for the thread that answers; all else happens in a thread of the collector's own. `key` gives the key of hashed
+    columns where it is not kept in the folder; until it can be had, requests wait."""
+
+    def __init__(self, rules: Rules, signature: Optional[Signature], key: Optional[Callable[[], bytes]] = None) -> None:
+        self._rules, self._signature, self._given_key = rules, signature, key
         self._folder = Path(rules.folder)
         self._waiting: deque[_Taken] = deque()
         self._bytes = 0
         self._lost = 0
-        self._complained = -_COMPLAIN_S
+        self._complaints = Complaints()
         self._name = f"{os.getpid()}-{time.time_ns() // 1_000_000}"
         self._part = 0
         self._kept: Optional[int] = None
@@ -107,9 +124,13 @@ class Collector:
             try:
                 self._flush()
             except Exception as error:
+                if ended:
+                    self._lost += len(self._waiting)
                 self._complain(f"{type(error).__name__}: {error}")
 
     def _flush(self) -> None:
+        if self._rules.hashed and self._waiting:
+            self._salt()
         taken = []
         while self._waiting:
             taken.append(self._waiting.popleft())
@@ -145,13 +166,14 @@ class Collector:
             self._kept += size
         if self._kept <= self._rules.limit_bytes:
             return
-        # By hour, whichever collection: inputs without their outputs are of little use.
-        files = sorted(self._folder.rglob("*.jsonl"), key=lambda file: (file.parts[-5:-1], file.stat().st_mtime))
-        for file in files:
+        # By hour, whichever collection: inputs without their outputs are of little use. Some may be gone meanwhile, or go now.
+        found = [(file.parts[-5:-1], *_facts(file), file) for file in self._folder.rglob("*.jsonl")]
+        self._kept = sum(size for _, _, size, _ in found)
+        for _, _, size, file in sorted(found):
             if self._kept <= self._rules.limit_bytes or file == written:
                 break
-            self._kept -= file.stat().st_size
-            file.unlink()
+            self._kept -= size
+            file.unlink(missing_ok=True)
 
     def _line(self, collection: str, item: _Taken, rows: list[dict[str, Any]]) -> bytes:
         millis = int(item.seconds * 1000) % 1000
@@ -196,6 +218,8 @@ class Collector:
 
     def _salt(self) -> bytes:
         """The same for all workers of the endpoint, so that a value keeps its hash."""
+        if not self._key and self._given_key is not None:
+            self._key = self._given_key()
         if not self._key:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             file = self._folder / _SALT
@@ -210,11 +234,17 @@ class Collector:
         return self._key
 
     def _complain(self, reason: str) -> None:
-        now = time.monotonic()
-        if now - self._complained >= _COMPLAIN_S:
-            self._complained = now
-            print(f"{self._lost} requests were not collected: {reason}", file=sys.stderr, flush=True)  # noqa: T201
+        what = f"{self._lost} requests were not collected" if self._lost else "What was collected waits"
+        if self._complaints.say(f"{what}: {reason}"):
             self._lost = 0
+
+
+def _facts(file: Path) -> tuple[float, int]:
+    """When it was written to, and its size; nothing of one that is gone."""
+    with contextlib.suppress(FileNotFoundError):
+        facts = file.stat()
+        return facts.st_mtime, facts.st_size
+    return 0.0, 0
 
 
 def _outputs(predictions: Any) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import json
 import os
 import socket
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any, Optional
@@ -61,12 +62,27 @@ def _app(spec: dict[str, Any]) -> Any:
 
 
 def _collector(spec: dict[str, Any], model: Any) -> Any:
-    if not spec.get("collect"):
+    """Into the folder that the spec names, or from a folder of its own into the storage that the environment names."""
+    from .app import COLLECT_VARIABLE
+
+    shipped = json.loads(os.environ.get(COLLECT_VARIABLE) or "{}")
+    if not (spec.get("collect") or shipped):
         return None
     from .collector import Collector, Rules
     from .signature import read
 
-    collector = Collector(Rules(**spec["collect"]), read(model.metadata.get("signature")))
+    signature = read(model.metadata.get("signature"))
+    if not shipped:
+        collector = Collector(Rules(**spec["collect"]), signature)
+        atexit.register(collector.close)
+        return collector
+    from .shipping import Blobs, Destination, Shipper
+
+    folder, blobs = tempfile.mkdtemp(prefix="collected-"), Blobs(Destination(**shipped["destination"]))
+    collector = Collector(Rules(folder, **shipped["rules"]), signature, blobs.key)
+    shipper = Shipper(Path(folder), blobs)
+    # The last registered goes first: what the collector still writes is sent.
+    atexit.register(shipper.close)
     atexit.register(collector.close)
     return collector
 

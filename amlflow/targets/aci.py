@@ -16,11 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from amlflow.errors import AmlflowError, NotAllowed, NotFound, NotSupported, Unavailable, UsageError
+from amlflow.errors import AmlflowError, NotAllowed, NotFound, NotSupported, Unavailable
+from amlflow.monitoring import collection
 from amlflow.serving.app import KEY_VARIABLE
-from amlflow.targets import image
-from amlflow.targets.aci_group import APP, MODEL, OPEN, WORKSPACE, Wanted, beside, check, default_label
-from amlflow.targets.aci_rollout import Azure, Rollout, Situation, crashed, put_again, uses_identity
+from amlflow.targets.aci_group import APP, MODEL, OPEN, beside, check
+from amlflow.targets.aci_rollout import Rollout, put_again
+from amlflow.targets.aci_situation import Azure, Situation, crashed, find, owned, uses_identity
 from amlflow.targets.base import (
     CURRENT,
     DeployOptions,
@@ -32,7 +33,9 @@ from amlflow.targets.base import (
     newer,
 )
 from amlflow.targets.image import PORT
-from amlflow.workspaces.azure.containers import ContainerGroup, named_right
+from amlflow.workspaces.azure import collected
+from amlflow.workspaces.azure.containers import ContainerGroup
+from amlflow.workspaces.azure.identities import BLOB_WRITER
 from amlflow.workspaces.azure.service import Service, epoch_ms
 
 _FOLLOW_S = 5.0
@@ -66,7 +69,7 @@ class AciTarget:
 
     def plan(self, model: ModelToDeploy, options: DeployOptions) -> Plan:
         check(options)
-        now = self._situation(model, options)
+        now = find(self._azure, model, options)
         made = Plan("aci", options.name, model, options, self._steps(now), _warnings(options))
         self._planned = made, now
         return made
@@ -78,13 +81,13 @@ class AciTarget:
             report(f"[{time.monotonic() - started:4.0f} s] {line}")
 
         planned, self._planned = self._planned, None
-        now = planned[1] if planned and planned[0] is plan else self._situation(plan.model, plan.options)
+        now = planned[1] if planned and planned[0] is plan else find(self._azure, plan.model, plan.options)
         Rollout(self._azure, now, say).carry_out(plan.model.example)
         return self.status(plan.endpoint)
 
     def list(self) -> list[Endpoint]:
         try:
-            names = [group.name for group in self._containers.all() if self._own(group)]
+            names = [group.name for group in self._containers.all() if owned(group, self._service.name)]
         except AmlflowError as error:
             if not _unseen(error):
                 raise
@@ -168,10 +171,7 @@ class AciTarget:
         )
 
     def collected(self, name: str, since_ms: int | None, until_ms: int | None) -> Path:
-        raise NotSupported(
-            f"The container group {name!r} collects nothing: what it writes goes with it.",
-            "Deploy with --collect to `--target managed`, or name data with --data FILE.",
-        )
+        return collected.cached(self._service, name, lambda file: collection.in_time(file, since_ms, until_ms))
 
     def delete(self, name: str) -> None:
         self._get(name)
@@ -184,12 +184,9 @@ class AciTarget:
             if not _unseen(error):
                 raise
             raise NotFound(f"There is no endpoint {name!r} that this account may see. {error.message}") from error
-        if not self._own(group):
+        if not owned(group, self._service.name):
             raise NotFound(f"The container group {name!r} is no endpoint of the workspace {self._service.name!r}.")
         return group
-
-    def _own(self, group: ContainerGroup) -> bool:
-        return group.tags.get(WORKSPACE, "").lower() == self._service.name.lower()
 
     def _shown_if_there(self, name: str) -> Endpoint | None:
         with contextlib.suppress(NotFound):
@@ -236,54 +233,6 @@ class AciTarget:
             time.sleep(_POLL_S)
         self._azure.keep_keys(name, [key])
 
-    def _situation(self, model: ModelToDeploy, options: DeployOptions) -> Situation:
-        made = image.of_model(model)
-        registry, name, own = self._azure.registry.get(), options.name, options.container
-        group: ContainerGroup | None = None
-        try:
-            with named_right():
-                group = self._containers.get(name)
-        except NotFound as error:
-            if error.mend:
-                raise
-        if group is not None and not self._own(group):
-            raise UsageError(
-                f"There is a container group {name!r} in {self._service.group!r} that is no endpoint of {self._service.name!r}.",
-                "Choose another name with --name.",
-            )
-        # Who deploys again without saying where means where it is.
-        label = "" if own.subnet else own.dns_label or _label(group) or default_label(name, self._service.path)
-        wanted = Wanted(
-            name,
-            f"{registry.server}/{image.repository(model)}:{made.tag}",
-            model.registered or model.label,
-            own.location or (group.location if group else self._service.description().location),
-            label,
-            self._service.http.credential.cloud.container_suffix,
-            self._service.name,
-            options,
-        )
-        pull, built = beside(name), self._azure.registry.has(image.repository(model), made.tag)
-        with named_right():
-            identity, may_pull = self._azure.identities.get(pull), self._azure.identities.may_pull(pull, registry.id)
-        now = Situation(wanted, made, built, identity, may_pull, group)
-        if not now.same:
-            self._check_quota(now)
-        return now
-
-    def _check_quota(self, now: Situation) -> None:
-        """Raises `AmlflowError` where the region does not allow so many cores."""
-        wanted = now.wanted
-        with contextlib.suppress(NotAllowed, NotFound):
-            used, limit = self._containers.usage(wanted.location).get("StandardCores", (0, 0))
-            free = limit - used + _cores(now.group)
-            if limit and wanted.cores > free:
-                raise AmlflowError(
-                    f"Container group {wanted.name!r} needs {wanted.cores:g} cores, and the quota of {wanted.location!r} allows "
-                    f"{free:g} more of {limit}.",
-                    "Take fewer with --cpu, another region with --location, or ask for more under Quotas in the portal.",
-                )
-
     def _steps(self, now: Situation) -> Sequence[PlanStep]:
         wanted, group, own = now.wanted, now.group, now.wanted.container
         steps = [
@@ -304,6 +253,7 @@ class AciTarget:
                 else "needs «User Access Administrator» on the registry; without it a token of the registry pulls"
             )
             steps.append(PlanStep("keep" if now.may_pull else "create", "role AcrPull", right))
+        steps += _collection_steps(now)
         known = bool(self._azure.keys(wanted.name))
         if not own.insecure:
             lost = " in place of the one that is not on this machine" if group and not known else ""
@@ -320,6 +270,21 @@ class AciTarget:
             host = group.fqdn if group and group.fqdn and not now.replaced else wanted.host
             steps.append(PlanStep("keep" if group and not now.replaced else "create", "address", f"https://{host}"))
         return steps
+
+
+def _collection_steps(now: Situation) -> Iterator[PlanStep]:
+    if now.storage is None:
+        return
+    role, place = f"role {BLOB_WRITER.name}", f"on the blob container {now.storage.id.rpartition('/')[2]}"
+    collect = now.wanted.options.collect
+    if collect is None:
+        yield PlanStep("change", role, f"withdrawn {place}: nothing is collected any more")
+        return
+    name = beside(now.wanted.name)
+    if now.identity is None and now.group is not None and not uses_identity(now.group.record):
+        yield PlanStep("create", f"identity {name}", "writes what is collected")
+    yield PlanStep("keep" if now.may_write else "create", role, place)
+    yield PlanStep("keep" if now.same else "create", "collection", f"{collect.rate:.0%} of the requests and answers")
 
 
 def _warnings(options: DeployOptions) -> builtins.list[str]:
@@ -384,13 +349,3 @@ def _started_ms(group: ContainerGroup) -> int:
             view = (container.get("properties") or {}).get("instanceView") or {}
             return epoch_ms((view.get("currentState") or {}).get("startTime")) or 0
     return 0
-
-
-def _label(group: ContainerGroup | None) -> str:
-    address = ((group.record.get("properties") or {}) if group else {}).get("ipAddress") or {}
-    return str(address.get("dnsNameLabel") or "")
-
-
-def _cores(group: ContainerGroup | None) -> float:
-    containers = ((group.record.get("properties") or {}) if group else {}).get("containers") or []
-    return sum(float(item["properties"]["resources"]["requests"]["cpu"]) for item in containers)

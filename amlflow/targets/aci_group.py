@@ -10,20 +10,22 @@ import copy
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from amlflow.errors import UsageError
-from amlflow.serving.app import KEY_VARIABLE, OPEN_VARIABLE
-from amlflow.targets.base import ContainerOptions, DeployOptions
+from amlflow.serving.app import COLLECT_VARIABLE, KEY_VARIABLE, OPEN_VARIABLE
+from amlflow.targets.base import CURRENT, ContainerOptions, DeployOptions
 from amlflow.targets.image import PORT
+from amlflow.workspaces.azure import collected
+from amlflow.workspaces.azure.collected import Storage
 
 APP, HTTPS = "model", "https"
 # Docker's official image: Microsoft's registry has none of Caddy.
 HTTPS_IMAGE = "docker.io/library/caddy:2.10.2"
-MODEL, IMAGE, WORKSPACE, CONTENT, OPEN = (
-    f"amlflow.{name}" for name in ("model", "image", "workspace", "content", "open")
+MODEL, IMAGE, WORKSPACE, CONTENT, OPEN, COLLECT = (
+    f"amlflow.{name}" for name in ("model", "image", "workspace", "content", "open", "collect")
 )
 _NAME = re.compile(r"[a-z0-9](?:-?[a-z0-9]){0,62}")
 _LABEL = re.compile(r"[a-z][a-z0-9-]{3,61}[a-z0-9]")
@@ -33,6 +35,8 @@ _SUBNET = re.compile(
 )
 _IMAGE = re.compile(r"[a-z0-9][\w.-]*(?::\d+)?(?:/[\w.-]+)+(?::[\w.-]+)?(?:@sha256:[0-9a-f]{64})?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# What may wait on the group's own disk while the storage does not answer.
+_WAITING_BYTES = 256 * 1024**2
 # The sidecar's share; both are counted with the model's.
 _HTTPS_CPU, _HTTPS_GB = 0.2, 0.2
 # A model may take minutes to load, and no probe may end it before.
@@ -71,6 +75,15 @@ class Pull:
 
 
 @dataclass(frozen=True, slots=True)
+class Collector:
+    """Where a group writes what it collects, and the ARM id and the client id of the identity by which it does."""
+
+    storage: Storage
+    identity: str
+    client: str
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
     """A group to have: its name, the image's reference, the model's name, the region, the DNS label (empty for a private group)
     and the domain that follows it."""
@@ -99,7 +112,7 @@ class Wanted:
     def settings(self) -> dict[str, Any]:
         """All that makes one group differ from another, but for secrets."""
         own = self.container
-        return {
+        found = {
             "image": self.image,
             "variables": dict(self.options.variables),
             "tags": dict(own.tags),
@@ -111,6 +124,7 @@ class Wanted:
             "subnet": own.subnet,
             "https": (own.https_image or HTTPS_IMAGE) if self.label else "",
         }
+        return {**found, "collect": self._rules()} if self.options.collect else found
 
     def fixed(self) -> str:
         return _digest({name: self.settings()[name] for name in _FIXED})
@@ -119,11 +133,13 @@ class Wanted:
         """A digest of the settings; the part before the dot is of those that Azure cannot change."""
         return f"{self.fixed()}.{_digest(self.settings())}"
 
-    def body(self, key: str, pull: Pull, host: str) -> dict[str, Any]:
+    def body(self, key: str, pull: Pull, host: str, collector: Collector | None = None) -> dict[str, Any]:
         """The group as it is put; `host` the name that its certificate is for, `key` empty for a group that asks for none."""
         own = self.container
         secret = {"name": OPEN_VARIABLE, "value": "yes"} if own.insecure else {"name": KEY_VARIABLE, "secureValue": key}
         variables = [{"name": name, "value": value} for name, value in self.options.variables.items()]
+        if collector is not None:
+            variables.append({"name": COLLECT_VARIABLE, "value": self._collecting(collector)})
         app = {
             "image": self.image,
             "ports": [{"port": PORT, "protocol": "TCP"}],
@@ -160,8 +176,31 @@ class Wanted:
             CONTENT: self.content(),
             OPEN: "yes" if own.insecure else "no",
         }
+        if collector is not None:
+            tags[COLLECT] = "yes"
         body = {"location": self.location, "tags": tags, "properties": properties}
-        return {**body, **_identity(pull)}
+        return {**body, **_identities([pull.identity, collector.identity if collector else ""])}
+
+    def _collecting(self, collector: Collector) -> str:
+        """As the scoring app takes it."""
+        destination = {
+            "container": collector.storage.url,
+            "prefix": collected.prefix(self.name, CURRENT),
+            "client_id": collector.client,
+            "resource": collector.storage.resource,
+        }
+        return json.dumps({"rules": self._rules(), "destination": destination}, sort_keys=True)
+
+    def _rules(self) -> dict[str, Any]:
+        collect = self.options.collect
+        assert collect is not None
+        return {
+            "source": f"amlflow:{self.name}/{self.model}",
+            "rate": collect.rate,
+            "dropped": [*collect.dropped],
+            "hashed": [*collect.hashed],
+            "limit_bytes": _WAITING_BYTES,
+        }
 
 
 def default_label(name: str, scope: str) -> str:
@@ -229,7 +268,7 @@ def check(options: DeployOptions) -> None:
                 "A name has none of <>%&\\?/ and does not begin with «amlflow.»; a value has up to 256 characters.",
             )
     for name in options.variables:
-        if not _VARIABLE.fullmatch(name) or name in (KEY_VARIABLE, OPEN_VARIABLE):
+        if not _VARIABLE.fullmatch(name) or name in (KEY_VARIABLE, OPEN_VARIABLE, COLLECT_VARIABLE):
             raise UsageError(f"--env {name} is no variable that the container may be given.", "Choose another name.")
 
 
@@ -249,7 +288,10 @@ def revived(record: Mapping[str, Any], key: str, pull: Pull) -> dict[str, Any]:
         (given.get("ipAddress") or {}).pop(name, None)
     given["imageRegistryCredentials"] = [pull.credential()]
     body = {"location": record.get("location"), "tags": dict(record.get("tags") or {}), "properties": given}
-    return {**body, **_identity(pull)}
+    return {
+        **body,
+        **_identities([pull.identity, *((record.get("identity") or {}).get("userAssignedIdentities") or {})]),
+    }
 
 
 def _https(image: str, host: str) -> dict[str, Any]:
@@ -262,10 +304,12 @@ def _https(image: str, host: str) -> dict[str, Any]:
     }
 
 
-def _identity(pull: Pull) -> dict[str, Any]:
-    if not pull.identity:
+def _identities(ids: Sequence[str]) -> dict[str, Any]:
+    # Azure writes the same id in other cases than it was given.
+    found = {id.lower(): id for id in ids if id}
+    if not found:
         return {}
-    return {"identity": {"type": "UserAssigned", "userAssignedIdentities": {pull.identity: {}}}}
+    return {"identity": {"type": "UserAssigned", "userAssignedIdentities": {id: {} for id in found.values()}}}
 
 
 def _digest(content: Mapping[str, Any]) -> str:

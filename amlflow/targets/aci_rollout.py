@@ -5,23 +5,17 @@ Each step looks at what is there before it does anything, so a deploy that was c
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from amlflow import paths
 from amlflow.errors import AmlflowError, NotAllowed, NotFound, UsageError
 from amlflow.targets import image
-from amlflow.targets.aci_group import APP, CONTENT, HTTPS, HTTPS_IMAGE, OPEN, Pull, Wanted, beside, revived
-from amlflow.targets.image import Image
-from amlflow.workspaces.azure import private
-from amlflow.workspaces.azure.containers import AzureContainers, ContainerGroup, ContainerState
-from amlflow.workspaces.azure.identities import AzureIdentities, Identity
-from amlflow.workspaces.azure.registries import AzureRegistry
-from amlflow.workspaces.azure.service import Service
+from amlflow.targets.aci_group import APP, HTTPS, HTTPS_IMAGE, OPEN, Collector, Pull, beside, revived
+from amlflow.targets.aci_situation import Azure, Situation, crashed, uses_identity
+from amlflow.workspaces.azure.containers import ContainerGroup
+from amlflow.workspaces.azure.identities import ACR_PULL, BLOB_WRITER, Identity
 
 _EFFECTIVE_S = 300.0
 _EFFECTIVE_POLL_S = 3.0
@@ -32,87 +26,8 @@ _CRASHES = 2
 # A private group cannot be asked from here: it runs when it has run so long.
 _STEADY_S = 20.0
 _TAIL_LINES = 12
-_LOST = ("failed", "canceled", "deleting")
 
 Say = Callable[[str], None]
-
-
-class Azure:
-    """The services that an endpoint's parts are in, and the keys of this machine."""
-
-    def __init__(self, service: Service) -> None:
-        self.service = service
-        self.containers, self.identities = AzureContainers(service), AzureIdentities(service)
-        self.registry = AzureRegistry(service)
-
-    def remove(self, name: str) -> None:
-        """The group last: as long as it is there, another try finds the rest. What is not there is not deleted either, for which
-        one may have no right."""
-        pull = beside(name)
-        try:
-            registry = self.registry.get().id
-        except NotFound:
-            registry = ""
-        if registry:
-            if self.identities.may_pull(pull, registry):
-                self.identities.forbid_pull(pull, registry)
-            if self.registry.has_token(pull):
-                self.registry.delete_token(pull)
-        if self.identities.get(pull) is not None:
-            self.identities.delete(pull)
-        with contextlib.suppress(NotFound):
-            self.containers.get(name)
-            self.containers.delete(name)
-        self.keep_keys(name, ())
-
-    def keys(self, name: str) -> Sequence[str]:
-        """The keys that were given to the group from this machine, the one to use first."""
-        kept = private.read(_key_file()).get(self._place(name))
-        return [str(key) for key in kept] if isinstance(kept, list) else []
-
-    def keep_keys(self, name: str, keys: Sequence[str]) -> None:
-        def edit(content: dict[str, Any]) -> None:
-            content.pop(self._place(name), None)
-            if keys:
-                content[self._place(name)] = list(keys)
-
-        private.change(_key_file(), edit)
-
-    def _place(self, name: str) -> str:
-        group = self.service.path.split("/providers/")[0]
-        return f"{self.service.http.credential.cloud.arm}{group}/{name}".lower()
-
-
-@dataclass(frozen=True, slots=True)
-class Situation:
-    """What there is: the image, if it is `built`; the identity and whether it may pull; the group, None before the first deploy.
-    `same` says that it is as it is wanted."""
-
-    wanted: Wanted
-    image: Image
-    built: bool
-    identity: Identity | None
-    may_pull: bool
-    group: ContainerGroup | None
-
-    @property
-    def same(self) -> bool:
-        group = self.group
-        return bool(group and group.tags.get(CONTENT) == self.wanted.content() and group.state.lower() not in _LOST)
-
-    @property
-    def replaced(self) -> bool:
-        """Whether the group must go first, because Azure does not change what is different."""
-        group = self.group
-        return bool(group and group.tags.get(CONTENT, "").partition(".")[0] != self.wanted.fixed())
-
-    @property
-    def live(self) -> ContainerGroup | None:
-        """The group, if there is one that came up."""
-        group = self.group
-        if group is None or group.state.lower() in _LOST or crashed(group.container(APP)):
-            return None
-        return group
 
 
 class Rollout:
@@ -120,6 +35,7 @@ class Rollout:
         self._azure, self._now, self._say = azure, now, say
         self._wanted = now.wanted
         self._containers = azure.containers
+        self._made = now.identity
 
     def carry_out(self, example: bytes | None) -> None:
         """Raises `AmlflowError` when it fails: a first deploy then leaves nothing but the image, a later one what ran before."""
@@ -127,6 +43,7 @@ class Rollout:
         keys = self._azure.keys(self._wanted.name)
         if self._now.same and not self._locked_out(keys):
             self._say(f"The group has {self._wanted.model} already.")
+            self._collector()
             if wait:
                 self._guarded(lambda: self._answer(keys[0] if keys else "", example), keys, made=False)
             return
@@ -151,13 +68,13 @@ class Rollout:
             key = keys[0] if keys else secrets.token_urlsafe(32)
             # Before the group has it: a key that only a killed process knew would be lost.
             self._azure.keep_keys(name, [key])
-        pull = self._pull()
+        pull, collector = self._pull(), self._collector()
         if self._now.replaced:
             self._say("Deleting the group, because Azure changes no size, place or name of one…")
             self._containers.delete(name)
         before = self._now.group
         host = (before.fqdn if before and not self._now.replaced else "") or self._wanted.host
-        finish = self._put(lambda: self._containers.begin(name, self._wanted.body(key, pull, host)), pull)
+        finish = self._put(lambda: self._containers.begin(name, self._wanted.body(key, pull, host, collector)), pull)
         if not wait:
             self._say("The group is begun. The same command again goes on with it.")
             return
@@ -165,27 +82,45 @@ class Rollout:
         made = self._containers.get(name).fqdn
         if self._wanted.label and made and made != host:
             self._say(f"Azure calls it {made}: putting it again, with that name for its certificate…")
-            self._finish(self._containers.begin(name, self._wanted.body(key, pull, made)))
+            self._finish(self._containers.begin(name, self._wanted.body(key, pull, made, collector)))
         self._answer(key, example)
+        if collector is None and self._now.may_write and self._now.storage is not None:
+            self._azure.identities.withdraw(BLOB_WRITER, beside(name), self._now.storage.id)
+
+    def _collector(self) -> Collector | None:
+        """What the group collects by, with the role that it needs; None where it collects nothing."""
+        storage, name = self._now.storage, beside(self._wanted.name)
+        if self._wanted.options.collect is None or storage is None:
+            return None
+        identity = self._identity()
+        if not self._now.may_write:
+            self._say(f"Letting the identity {name} write what is collected…")
+            self._azure.identities.grant(BLOB_WRITER, name, identity, storage.id)
+        return Collector(storage, identity.id, identity.client)
+
+    def _identity(self) -> Identity:
+        if self._made is None:
+            name = beside(self._wanted.name)
+            self._say(f"Making the identity {name}…")
+            tags = {"amlflow.workspace": self._wanted.workspace}
+            self._made = self._azure.identities.create(name, self._wanted.location, tags)
+        return self._made
 
     def _pull(self) -> Pull:
         """By an identity with the role AcrPull, or where the account may not assign roles, by a token of the registry."""
         registry, name = self._azure.registry.get(), beside(self._wanted.name)
         if self._now.group is not None and not uses_identity(self._now.group.record):
             return token_pull(self._azure, self._wanted.name, image.repository(self._now.image.model))
-        identity, identities = self._now.identity, self._azure.identities
+        identities = self._azure.identities
         try:
-            if identity is None:
-                self._say(f"Making the identity {name}…")
-                tags = {"amlflow.workspace": self._wanted.workspace}
-                identity = identities.create(name, self._wanted.location, tags)
+            identity = self._identity()
             if not self._now.may_pull:
-                identities.allow_pull(name, identity, registry.id)
+                identities.grant(ACR_PULL, name, identity, registry.id)
         except NotAllowed:
             self._say(
                 "This account may not assign roles: the group pulls its image by a token of the registry instead."
             )
-            if identity is not None:
+            if self._made is not None and self._wanted.options.collect is None:
                 identities.delete(name)
             try:
                 return token_pull(self._azure, self._wanted.name, image.repository(self._now.image.model))
@@ -340,16 +275,3 @@ def put_again(azure: Azure, record: Mapping[str, Any], key: str, replaced: bool 
 def token_pull(azure: Azure, name: str, repository: str) -> Pull:
     token = azure.registry.make_token(beside(name), repository)
     return Pull(azure.registry.get().server, username=token.username, password=token.password)
-
-
-def uses_identity(record: Mapping[str, Any]) -> bool:
-    credentials = (record.get("properties") or {}).get("imageRegistryCredentials") or [{}]
-    return bool(credentials[0].get("identity"))
-
-
-def crashed(container: ContainerState) -> bool:
-    return container.state.lower() != "running" and container.exit_code not in (None, 0)
-
-
-def _key_file() -> Any:
-    return paths.azure() / "endpoint-keys.json"

@@ -33,7 +33,9 @@ BASE = "mcr.microsoft.com/azurelinux/base/python:3.12"
 _UV = "uv>=0.5.20,<1"
 PLATFORM = "x86_64-manylinux_2_28"
 PYTHONS = ("3.12", "3.11", "3.13", "3.10", "3.14", "3.9")
-_SERVING = ("__init__", "app", "boot", "loader", "payload", "signature", "worker")
+# The base trusts few authorities, and that of the storage need not be among them.
+_AUTHORITIES = "certifi"
+_SERVING = ("__init__", "app", "boot", "collector", "loader", "payload", "shipping", "signature", "worker")
 # Above every user of the base image; a number needs no entry in /etc/passwd, and lets a cluster see that it is not root.
 _USER = "10001:10001"
 _DOCKERFILE = f"""\
@@ -79,7 +81,7 @@ def requirements(model: ModelToDeploy) -> spec.EnvironmentSpec:
         )
     for line in (*wanted.requirements, *wanted.build_requirements):
         check_line(line, wanted.source)
-    return wanted.adding(*wanted.build_requirements, *SERVER_REQUIREMENTS)
+    return wanted.adding(*wanted.build_requirements, *SERVER_REQUIREMENTS, _AUTHORITIES)
 
 
 def repository(model: ModelToDeploy) -> str:

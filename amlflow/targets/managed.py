@@ -6,7 +6,6 @@ asked for once more.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from amlflow import paths
 from amlflow.errors import AmlflowError, NotAllowed, NotFound, NotSupported, Unavailable, UsageError
 from amlflow.monitoring import collection
 from amlflow.targets import azure_endpoint, following, online_options, payloads, scoring, situation
@@ -180,12 +178,7 @@ class ManagedTarget:
         return self._shown(self._azure.set_traffic(endpoint, {before: 100}, {PREVIOUS: live}), deployments)
 
     def collected(self, name: str, since_ms: int | None, until_ms: int | None) -> Path:
-        """Downloaded into the cache, where what was fetched before stays."""
-        mark = hashlib.sha256(f"{self._service.path}/{name}".lower().encode()).hexdigest()[:16]
-        folder = paths.cache() / "collected" / mark
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        collected.download(self._service, name, lambda file: collection.in_time(file, since_ms, until_ms), folder)
-        return folder
+        return collected.cached(self._service, name, lambda file: collection.in_time(file, since_ms, until_ms))
 
     def delete(self, name: str) -> None:
         self._get(name)

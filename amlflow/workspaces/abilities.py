@@ -233,14 +233,6 @@ class Snapshot:
 class Jobs(Protocol):
     """Jobs on computes. A method that takes a job raises `NotFound`, naming the nearest, for one that does not exist."""
 
-    def snapshot(self, spec: JobSpec) -> Snapshot: ...
-
-    def check(self, spec: JobSpec) -> None:
-        """Raises for whatever would make the job fail later: no such compute, one that is stopped or too small."""
-        ...
-
-    def submit(self, spec: JobSpec, report: Callable[[str], None], progress: Progress) -> Job: ...
-
     def list(self, query: JobQuery) -> Iterator[Job]:
         """Newest first."""
         ...
@@ -269,6 +261,19 @@ class Jobs(Protocol):
     def again(self, name: str, new_name: str) -> Job:
         """Submit the same job once more. Raises for one that has not ended."""
         ...
+
+
+@runtime_checkable
+class TakesJobs(Jobs, Protocol):
+    """Jobs of a service that runs any command which is described to it."""
+
+    def snapshot(self, spec: JobSpec) -> Snapshot: ...
+
+    def check(self, spec: JobSpec) -> None:
+        """Raises for whatever would make the job fail later: no such compute, one that is stopped or too small."""
+        ...
+
+    def submit(self, spec: JobSpec, report: Callable[[str], None], progress: Progress) -> Job: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,7 +347,23 @@ def jobs(workspace: Workspace) -> Jobs:
     """Raises `NotSupported` for a workspace that runs no jobs on computes."""
     if isinstance(workspace, HasJobs):
         return workspace.jobs
-    raise NotSupported(
+    raise _no_jobs(workspace)
+
+
+def takes_jobs(workspace: Workspace) -> TakesJobs:
+    """Raises `NotSupported` for a workspace whose computes run no command of any kind."""
+    if isinstance(workspace, HasJobs) and isinstance(found := workspace.jobs, TakesJobs):
+        return found
+    raise _no_jobs(workspace)
+
+
+def _no_jobs(workspace: Workspace) -> NotSupported:
+    if workspace.kind == "databricks":
+        return NotSupported(
+            f"{workspace.name!r} is a Databricks workspace, whose computes are clusters.",
+            "Name one: `--compute databricks:CLUSTER`.",
+        )
+    return NotSupported(
         f"Workspace {workspace.name!r} runs no jobs on computes.",
         "Name an Azure ML workspace with -w, or leave out --compute to run here.",
     )

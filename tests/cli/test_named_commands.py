@@ -17,7 +17,7 @@ NAMED = re.compile(r"(?:`|^|\$\()amlflow ([^`\n\")]+)", re.MULTILINE)
 
 
 def named() -> Iterator[tuple[str, str]]:
-    for file in [ROOT / "README.md", *sorted((ROOT / "amlflow").rglob("*.py"))]:
+    for file in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "amlflow").rglob("*.py"))]:
         for match in NAMED.finditer(file.read_text(encoding="utf-8")):
             yield file.name, match[1].split("   ")[0].strip()
 

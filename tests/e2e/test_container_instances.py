@@ -12,7 +12,7 @@ import shutil
 import tarfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -58,11 +58,29 @@ class Scene:
             "roles": len(self.roles()),
         }
 
-    def roles(self) -> list[Any]:
-        path = (
-            "Microsoft.ContainerRegistry/registries/emulatorregistry/providers/Microsoft.Authorization/roleAssignments"
-        )
+    @property
+    def blobs(self) -> str:
+        """The container of the workspace's own datastore."""
+        record = self.azure.request("GET", f"{self.azure.workspace_path}/datastores/workspaceblobstore").json()
+        account, container = (record["properties"][key] for key in ("accountName", "containerName"))
+        return f"Microsoft.Storage/storageAccounts/{account}/blobServices/default/containers/{container}"
+
+    def roles(self, on: str = "Microsoft.ContainerRegistry/registries/emulatorregistry") -> list[Any]:
+        path = f"{on}/providers/Microsoft.Authorization/roleAssignments"
         return self.arm("GET", path, "2022-04-01").json()["value"]
+
+    def arm_of_owner(self, method: str, path: str) -> requests.Response:
+        return self.azure.request(method, path, token=self.azure.token(role=2), api_version="2022-04-01")
+
+    def ask(self, url: str, key: str, headers: Mapping[str, str]) -> requests.Response:
+        """As a client without amlflow would."""
+        return requests.post(
+            f"{self.azure.url}/invocations",
+            json={"input_data": ROW},
+            headers={"Host": url.removeprefix("https://"), "Authorization": f"Bearer {key}", **headers},
+            verify=self.azure.env["SSL_CERT_FILE"],
+            timeout=60,
+        )
 
     def asked(self, words: str) -> int:
         return self.azure.record.read_text().count(words)
@@ -87,6 +105,13 @@ def scene(emulator: Running, deployable: Path, shared_cache: Path, tmp_path_fact
     for version in ("one", "two", "broken"):
         owner.ok("register", str(light(deployable / version, home)), "--name", wine)
     return Scene(emulator, owner, contributor, reader, wine)
+
+
+def eventually(holds: Callable[[], bool], patience_s: float = 90) -> None:
+    deadline = time.monotonic() + patience_s
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(1)
 
 
 def light(model: Path, place: Path) -> Path:
@@ -183,6 +208,59 @@ def test_the_endpoint_commands(scene: Scene, served: str) -> None:
     assert (back.code, "nothing is built" in back.err) == (1, True)
     taken = amlflow("deploy", f"{scene.wine}:1", "-t", "managed", "--name", served)
     assert (taken.code, "of the target aci already" in taken.err) == (2, True)
+
+
+def test_what_it_collects_outlives_it(scene: Scene, served: str, name: str, tmp_path: Path) -> None:
+    """Written by the group's identity into the workspace's storage, as long as its role lets it; waiting meanwhile."""
+    amlflow, roles = scene.owner, len(scene.roles())
+    base = ("deploy", f"{scene.wine}:1", "-t", "aci", "--name", name, "--collect", "--collect-hash", "sex")
+    refused = scene.contributor(*base)
+    assert (refused.code, "«Storage Blob Data Contributor»" in refused.err) == (4, True)
+    checked = scene.contributor(*base, "--check")
+    assert (checked.code, "Storage Blob Data Contributor" in checked.out + checked.err) == (1, True)
+    plan = amlflow.ok(*base, "--dry-run", "-o", "json").json
+    assert "role Storage Blob Data Contributor" in [
+        step["what"] for step in plan["steps"] if step["action"] == "create"
+    ]
+    url = amlflow.ok(*base, "-o", "json").json["url"]
+    key = amlflow.ok("endpoint", "keys", name, "-q").out.strip()
+    assert {step["action"] for step in amlflow.ok(*base, "--dry-run", "-o", "json").json["steps"]} == {"keep"}
+    (assignment,) = scene.roles(scene.blobs)
+    sent: list[str] = []
+
+    def ask(count: int) -> None:
+        for _ in range(count):
+            sent.append(f"request-{len(sent)}")
+            assert scene.ask(url, key, {"X-Request-Id": sent[-1]}).status_code == 200
+
+    def kept(place: str = "") -> list[dict[str, Any]]:
+        """The lines of the inputs, but for those of the input example, with which a deploy asks."""
+        folder = tmp_path / (place or uuid.uuid4().hex)
+        if amlflow("endpoint", "data", name, "--window", "1h", "--to", str(folder)).code:
+            return []
+        lines = [json.loads(line) for file in folder.glob("model_inputs/**/*.jsonl") for line in file.open()]
+        return [line for line in lines if line["correlationid"].startswith("request-")]
+
+    ask(3)
+    eventually(lambda: len(kept()) >= 3)
+    first = kept("first")
+    assert [line["correlationid"] for line in first] == sent
+    assert {len(str(line["data"][0]["sex"])) for line in first} == {32}
+    assert scene.arm_of_owner("DELETE", assignment["id"]).status_code == 200
+    ask(2)
+    eventually(lambda: "waits to be sent: the storage answers 403" in amlflow.ok("endpoint", "logs", name).out)
+    assert len(kept()) == 3
+    assert "Letting the identity" in amlflow.ok(*base).err
+    eventually(lambda: len(kept()) >= 5)
+    baseline = str(tmp_path / "first" / "model_inputs")
+    drift = amlflow.ok("monitor", "drift", name, "--baseline", baseline, "-o", "json", "--no-log").json
+    assert drift["windows"][-1]["rows"] >= 5
+    ask(1)
+    # The last of it is sent when the group is asked to end.
+    amlflow.ok("deploy", f"{scene.wine}:1", "-t", "aci", "--name", name)
+    assert sorted(line["correlationid"] for line in kept()) == sent
+    assert scene.roles(scene.blobs) == []
+    assert len(scene.roles()) == roles + 1
 
 
 def test_done_again_it_builds_and_changes_nothing(scene: Scene, served: str) -> None:

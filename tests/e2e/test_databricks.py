@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -25,7 +26,9 @@ mlflow.log_text("", "empty.txt")
 class Adding(mlflow.pyfunc.PythonModel):
     def predict(self, context, model_input, params=None):
         return model_input + 1
-mlflow.pyfunc.log_model(name="model", python_model=Adding(), pip_requirements=["numpy"])
+import numpy
+signature = mlflow.models.infer_signature(numpy.array([1.0]), numpy.array([2.0]))
+mlflow.pyfunc.log_model(name="model", python_model=Adding(), pip_requirements=["numpy"], signature=signature)
 """
 
 
@@ -63,6 +66,15 @@ def test_models_live_there(amlflow: Any, databricks: Host) -> None:
     assert amlflow.ok("-w", "databricks", "model", "show", f"{name}@champion", "-o", "json").json["run_id"] == run
     amlflow.ok("-w", "databricks", "model", "download", f"{name}:1", "--to", "model")
     assert "python_function" in (amlflow.cwd / "model" / "MLmodel").read_text()
+    there = f"main.default.{name.replace('-', '_')}"
+    amlflow.ok("-w", "databricks", "model", "promote", f"{name}:1", "--to", "databricks", "--name", there)
+    amlflow.ok("-w", "databricks", "register", run, "--name", there, "--alias", "champion")
+    shown = amlflow.ok("-w", "databricks", "model", "show", f"{there}@champion", "-o", "json").json
+    assert (shown["version"], shown["run_id"], shown["location"]) == ("2", run, f"models:/{there}/2")
+    assert databricks.catalog.versions[there, "2"]["model_id"].startswith("m-")
+    back = f"local:{amlflow.cwd / 'x'}"
+    amlflow.ok("-w", "databricks", "model", "promote", f"{there}@champion", "--to", back, "--name", "back")
+    assert amlflow.ok("-w", back, "model", "show", "back:1", "-o", "json").json["status"] == "READY"
 
 
 def test_a_profile_and_an_offline_run(amlflow: Any, databricks: Host) -> None:
@@ -173,6 +185,27 @@ def test_a_project_runs_on_a_cluster(amlflow: Any, databricks: Host, project: An
     assert databricks.jobs.files() == []
 
 
+def test_a_large_project_goes_in_parts_or_to_a_volume(amlflow: Any, databricks: Host, project: Any) -> None:
+    project(PROJECT)
+    content = os.urandom(20_000_000)
+    (amlflow.cwd / "proj" / "data.txt").write_bytes(base64.b64encode(content))
+    expected = f"data {base64.b64encode(content).decode()}\n"
+    databricks.jobs.most_bytes = 1 << 30
+    parts = amlflow.ok(*RUN, "databricks:small cluster")
+    assert expected in parts.out
+    stage = "/Volumes/main/default/stage"
+    assert databricks.files.sent == []
+    volume = amlflow.ok(*RUN, "databricks:small cluster", "--upload-to", f"{stage}/a folder")
+    assert expected in volume.out
+    ((path, _),) = databricks.files.sent
+    assert path.startswith(f"{stage}/a folder/.amlflow/")
+    assert [path for path in (databricks.files.folder / stage.lstrip("/")).rglob("*") if path.is_file()] == []
+    assert databricks.jobs.files() == []
+    away = amlflow(*RUN, "databricks:small cluster", "--upload-to", "/Volumes/main/default/nowhere")
+    assert (away.code, away.out) == (3, "")
+    assert "/Volumes/main/default/nowhere" in away.err
+
+
 def test_the_exit_code_on_a_cluster_is_the_commands(amlflow: Any, databricks: Host, project: Any) -> None:
     project(PROJECT)
     experiment = f"cluster {uuid.uuid4().hex[:8]}"
@@ -183,14 +216,43 @@ def test_the_exit_code_on_a_cluster_is_the_commands(amlflow: Any, databricks: Ho
     assert run["status"] == "FAILED"
 
 
-@pytest.mark.slow
-def test_a_detached_run_on_a_cluster_ends_by_itself(amlflow: Any, databricks: Host, project: Any) -> None:
+def test_a_detached_run_on_a_cluster_is_a_job(amlflow: Any, databricks: Host, project: Any) -> None:
+    """It ends by itself, and is found from any shell, by the id of its run and by Databricks' own number of it."""
     project(PROJECT)
-    begun = amlflow.ok(*RUN, "databricks:small cluster", "--detach", "-o", "json").json
-    assert begun["job_run_id"] in databricks.jobs.runs
+    experiment = f"cluster {uuid.uuid4().hex[:8]}"
+    begun = amlflow.ok(*RUN, "databricks:small cluster", "-e", experiment, "--detach", "-o", "json").json
     assert databricks.jobs.runs[begun["job_run_id"]].process.wait(timeout=120) == 0
-    run = amlflow.ok("-w", "databricks", "run", "show", begun["run_id"], "-o", "json").json
+    run = amlflow.ok("-w", "databricks", "run", "show", begun["job_id"], "-o", "json").json
     assert (run["status"], run["metrics"]) == ("FINISHED", {"score": 0.5})
+    (job,) = amlflow.ok("-w", "databricks", "job", "list", "-e", experiment, "--status", "finished", "-o", "json").json
+    assert (job["id"], job["status"], job["experiment"]) == (begun["job_id"], "FINISHED", f"/Users/{USER}/{experiment}")
+    assert (job["compute"], job["project"]) == ("databricks:1127-181818-abc123", str(amlflow.cwd / "proj"))
+    logs = amlflow.ok("-w", "databricks", "job", "logs", str(begun["job_run_id"]))
+    assert logs.out.startswith("text hi\ndata some data\n")
+    assert "exit-code" not in logs.out
+    assert databricks.jobs.files() == []
+    assert amlflow("-w", "databricks", "job", "cancel", begun["job_id"][:8]).code == 1
+
+
+def test_what_a_killed_amlflow_had_begun_is_taken_up(amlflow: Any, databricks: Host, project: Any) -> None:
+    project(PROJECT)
+    experiment = f"cluster {uuid.uuid4().hex[:8]}"
+    arguments = (*RUN, "databricks:small cluster", "--entry-point", "sleep", "-e", experiment)
+    following = amlflow.start(*arguments)
+    assert following.stderr is not None
+    for line in following.stderr:
+        if b"on the cluster: running" in line:
+            break
+    following.kill()
+    following.communicate()
+    again = amlflow.ok(*arguments, "--detach", "-o", "json")
+    assert "it is taken up, and not begun again" in again.err
+    (number,) = databricks.jobs.runs
+    assert again.json["job_run_id"] == number
+    cancelled = amlflow.ok("-w", "databricks", "job", "cancel", "last", "-o", "json").json
+    assert (cancelled["id"], cancelled["status"]) == (again.json["job_id"], "KILLED")
+    run = amlflow.ok("-w", "databricks", "run", "show", cancelled["id"], "-o", "json").json
+    assert run["status"] == "KILLED"
 
 
 def test_an_interrupt_cancels_where_that_was_asked(amlflow: Any, databricks: Host, project: Any) -> None:
@@ -220,6 +282,9 @@ def test_what_a_cluster_cannot_run_is_refused_before_it_is_sent(amlflow: Any, da
         (2, "is not in the project", (*RUN, "databricks:small cluster", "-P", "data=outside.txt")),
         (2, "--instances is for a job", (*RUN, "databricks:small cluster", "--instances", "2")),
         (2, "--offline", (*RUN, "databricks:small cluster", "--offline")),
+        (2, "is in the state ERROR", (*RUN, "databricks:broken")),
+        (2, "is no folder of a volume", (*RUN, "databricks:small cluster", "--upload-to", "dbfs:/tmp")),
+        (1, "databricks:CLUSTER", (*RUN, "cpu-cluster")),
         (2, "no time", (*RUN, "databricks:small cluster", "--timeout", "soon")),
     ):
         done = amlflow(*arguments)
@@ -229,6 +294,6 @@ def test_what_a_cluster_cannot_run_is_refused_before_it_is_sent(amlflow: Any, da
     assert set(planned["files"]) == {"MLproject", "data.txt", "python_env.yaml", "train.py"}
     assert databricks.jobs.submitted == []
     (amlflow.cwd / "proj" / "large.bin").write_bytes(os.urandom(8_000_000))
-    large = amlflow(*RUN, "databricks:small cluster")
+    large = amlflow(*RUN, "databricks:small cluster", "--code-limit", "7")
     assert large.code == 1
     assert "large.bin" in large.err

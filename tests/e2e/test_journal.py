@@ -61,6 +61,16 @@ def test_a_server_that_is_down_is_no_reason_to_stop(amlflow: Any, shared_cache: 
         amlflow.ok("-w", there, "run", "download", waiting["run_id"], "note.txt", "--to", "got")
 
 
+def test_a_server_that_is_back_before_the_end_gets_the_run(amlflow: Any, mlflow_server: str, work: Path) -> None:
+    with proxy(mlflow_server, back=work / "back") as url:
+        done = tracked(amlflow, LOG + "open('back', 'w')", "-w", url, "-e", "back", "--run-name", "late")
+        assert (done.code, "is kept on this machine" in done.err) == (0, True)
+        assert "wait on this machine" not in done.err
+        assert amlflow.ok("-w", url, "sync", "status", "-o", "json").json == []
+        (run,) = amlflow.ok("-w", url, "run", "list", "-e", "back", "-o", "json").json
+        assert (run["name"], run["status"]) == ("late", "FINISHED")
+
+
 def test_a_server_that_accepts_and_never_answers_is_away(amlflow: Any) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))

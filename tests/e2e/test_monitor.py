@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import functools
+import http.server
 import json
 import random
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -195,21 +198,35 @@ def test_results_are_runs_that_compare_shows_over_time(wine: Any, work: Path) ->
     assert "<svg" in (work / "kept" / "drift.html").read_text()
 
 
-def test_the_baseline_is_the_dataset_or_the_table_that_a_run_has_logged(wine: Any, amlflow: Any, work: Path) -> None:
+@pytest.fixture
+def served(work: Path) -> Iterator[str]:
+    """The address at which the files of the folder are served."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(work))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_the_baseline_is_the_dataset_or_the_table_that_a_run_has_logged(
+    wine: Any, amlflow: Any, work: Path, served: str
+) -> None:
     (work / "train.py").write_text(
         "import sys, mlflow, pandas\n"
         "data = pandas.read_csv('baseline.csv')\n"
         "with mlflow.start_run():\n"
-        "    if sys.argv[1] == 'dataset':\n"
-        "        mlflow.log_input(mlflow.data.from_pandas(data, source=sys.argv[2]), context='training')\n"
-        "    else:\n"
+        "    if sys.argv[1] == 'artifact':\n"
         "        mlflow.log_artifact('baseline.csv', 'data')\n"
+        "    else:\n"
+        "        source = sys.argv[2] or None\n"
+        "        mlflow.log_input(mlflow.data.from_pandas(data, source=source, name=sys.argv[1]), context='training')\n"
     )
-    for name in ("dataset", "artifact"):
-        source = str(work / "baseline.csv")
-        wine.ok("track", "-e", "wine", "--run-name", name, "--", sys.executable, "train.py", name, source)
+    sources = {"artifact": "", "dataset": str(work / "baseline.csv"), "served": f"{served}/baseline.csv", "memory": ""}
+    for name, source in sources.items():
+        rows_kept = ("--dataset-rows", "250") if name == "memory" else ()
+        wine.ok("track", "-e", "wine", "--run-name", name, *rows_kept, "--", sys.executable, "train.py", name, source)
         found = wine.ok("monitor", "drift", "--data", "moved.csv", "--baseline", name, "--no-log", "-o", "json").json
-        assert found["baseline_rows"] == 600
+        assert found["baseline_rows"] == (250 if name == "memory" else 600)
         assert name in found["baseline"]
         assert found["drifted"]
     run = wine.ok("run", "show", "artifact", "-q").out.strip()
@@ -224,6 +241,11 @@ def test_the_baseline_is_the_dataset_or_the_table_that_a_run_has_logged(wine: An
     bare = wine.drift("--data", "same.csv", "--baseline", "bare", "--no-log")
     assert bare.code == 3
     assert "neither a dataset nor a table" in bare.err
+    secret = f"{served.replace('//', '//me:pass-word@')}/gone.csv?sig=signature"
+    wine.ok("track", "-e", "wine", "--run-name", "away", "--", sys.executable, "train.py", "away", secret)
+    away = wine.drift("--data", "same.csv", "--baseline", "away", "--no-log")
+    assert (away.code, "404" in away.err, "gone.csv" in away.err) == (1, True, True)
+    assert not [text for text in ("pass-word", "signature") if text in away.err]
 
 
 def test_what_an_endpoint_has_collected_is_compared_by_the_day(wine: Any, work: Path) -> None:
@@ -295,6 +317,52 @@ def test_a_window_without_data_is_not_a_pass(monitor: Callable[..., Ended], work
     assert whole.code == 0
     assert "fewer than 200 rows" in whole.err
     assert "'at'" not in whole.err
+
+
+def test_of_many_windows_the_empty_ones_are_told_and_an_empty_newest_is_no_pass(
+    monitor: Callable[..., Ended], work: Path
+) -> None:
+    made = [{**row, "at": f"2024-01-0{day}"} for day in (1, 2, 4) for row in rows(300, seed=day)]
+    table(work / "dated.csv", made, "alcohol", "colour", "at")
+    daily = ("--data", "dated.csv", "--time", "at", "--baseline", "baseline.csv", "--every", "1d")
+    daily = (*daily, "--threshold", "alcohol=0.5", "--threshold", "colour=0.5")
+    gated = ("--fail-on-drift", "--fail-if", "columns_drifted > 1", "--until")
+    middle = monitor("drift", *daily, *gated, "2024-01-05", "-o", "json", "--html", "page.html")
+    assert middle.code == 0, middle.err
+    assert [window["rows"] for window in middle.json["windows"]] == [300, 300, 0, 300]
+    assert middle.json["windows_without_data"] == 1
+    said = "No data in 1 of 4 windows, of which nothing can be said: 2024-01-03 to 2024-01-04."
+    assert said in middle.json["notes"]
+    assert said in (work / "page.html").read_text()
+    markdown = monitor("drift", *daily, "--until", "2024-01-05", "--markdown").out
+    assert "### ⚠️" in markdown
+    assert "no data" in markdown
+    few = monitor("drift", *daily, "--fail-if", "rows < 100", "--until", "2024-01-05")
+    assert few.code == 6
+    assert "2024-01-03" in few.err
+    newest = monitor("drift", *daily, *gated, "2024-01-06")
+    assert newest.code == 3
+    assert "The newest window, 2024-01-05 to 2024-01-06, has no data" in newest.err
+    assert "drifted" in monitor("drift", *daily, "--until", "2024-01-06", "--threshold", "alcohol=0").out
+
+    table(work / "answers.csv", [{**row, "id": f"{row['at']}{row['id']}"} for row in made], "id", "quality", "at")
+    table(work / "truth.csv", [{**row, "id": f"{row['at']}{row['id']}"} for row in made[:600]], "id", "quality")
+    known = ("performance", "--data", "answers.csv", "--truth", "truth.csv", "--join", "id", "--time", "at")
+    late = monitor(*known, "--every", "1d", "--fail-if", "accuracy < 0.5")
+    assert late.code == 3
+    assert "The newest window, 2024-01-04 to 2024-01-05, has no prediction with a truth" in late.err
+    assert monitor(*known, "--every", "1d", "--fail-if", "accuracy < 0.5", "--until", "2024-01-03").code == 0
+
+
+def test_a_window_that_is_not_over_may_be_without_data_yet(monitor: Callable[..., Ended], work: Path) -> None:
+    day = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
+    made = [{**row, "at": (day - timedelta(hours=1)).isoformat()} for row in rows(300)]
+    table(work / "dated.csv", made, "alcohol", "colour", "at")
+    daily = ("--data", "dated.csv", "--time", "at", "--baseline", "baseline.csv", "--every", "1d")
+    found = monitor("drift", *daily, "--window", "30h", "-o", "json")
+    assert found.code == 0, found.err
+    assert [window["rows"] for window in found.json["windows"]] == [300]
+    assert any("is not over, and has no data yet" in note for note in found.json["notes"])
 
 
 def test_columns_can_be_left_out_added_and_named_as_answers(monitor: Callable[..., Ended], work: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -99,13 +100,14 @@ def test_a_monitor_is_kept_run_told_and_forgotten(
     assert hook.posted == [
         {
             "path": f"/{SECRET}",
+            "text": f"Monitor 'moves' (drift): a threshold was crossed by alcohol. Run {found['run_id']}.",
             "name": "moves",
             "monitor": "drift",
             "state": "crossed",
             "columns": ["alcohol"],
             "gate": hook.posted[0]["gate"],
+            "error": None,
             "run_id": found["run_id"],
-            "link": None,
         }
     ]
     assert "alcohol" in hook.posted[0]["gate"]
@@ -132,6 +134,11 @@ def test_without_fail_what_crossed_is_told_and_ends_with_0(monitor: Callable[...
     assert monitor("create", "moves", *same, "--webhook", hook.url, "--replace").code == 0
     assert monitor("run", "moves").code == 0
     assert len(hook.posted) == 1, "nothing crossed"
+    Path("same.csv").write_text("alcohol,colour\n")
+    assert monitor("run", "moves").code == 3
+    assert (hook.posted[1]["state"], hook.posted[1]["columns"]) == ("failed", [])
+    assert "no row" in hook.posted[1]["error"]
+    assert hook.posted[1]["error"] in hook.posted[1]["text"]
 
 
 def test_a_monitor_of_performance(monitor: Callable[..., Ended], work: Path, hook: Hook) -> None:
@@ -191,6 +198,24 @@ def test_what_can_never_run_is_not_kept(
     assert said in found.err
     assert SECRET not in found.out + found.err
     assert not list(work.glob("ws/monitors/*"))
+
+
+def test_a_kept_monitor_splits_its_time_and_an_empty_newest_window_is_no_pass(
+    monitor: Callable[..., Ended], work: Path
+) -> None:
+    day = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
+    made = [
+        {**row, "at": (day - timedelta(days=ago, hours=-1)).isoformat()} for ago in (2, 4) for row in rows(300, seed=1)
+    ]
+    table(work / "dated.csv", made, "alcohol", "colour", "at")
+    data = ("--data", "dated.csv", "--baseline", "baseline.csv", "--time", "at", "--threshold", "alcohol=0.5")
+    kept = monitor("create", "daily", *data, "--window", "5d", "--split", "1d", "--every", "6h")
+    assert kept.code == 0, kept.err
+    ran = monitor("run", "daily", "--no-log", "-o", "json")
+    assert ran.code == 3
+    assert "The newest window" in ran.err
+    assert [window["rows"] for window in json.loads(ran.out)["windows"]] == [300, 0, 300, 0]
+    assert monitor("create", "wrong", *data, "--split", "daily").code == 2
 
 
 def test_a_damaged_monitor_is_named(monitor: Callable[..., Ended], work: Path) -> None:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import http.client
+import json
+import ssl
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
+from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, ResourceNotFoundError
 from azure.mgmt.containerinstance import ContainerInstanceManagementClient
 from azure.mgmt.containerinstance import models as aci
 from emulated import Running
+from servers import http_server, send
 
 from amlflow.config import Config
+from amlflow.serving import shipping
+from amlflow.serving.collector import Collector, Rules
+from amlflow.serving.payload import Payload
 from amlflow.workspaces import resolve
 from amlflow.workspaces.abilities import HasOnlineEndpoints
 from amlflow.workspaces.azure.registries import AzureRegistry
@@ -24,6 +34,7 @@ MAIN = """
 import os, sys, time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 print("says", os.environ.get("SAYS"), len(os.environ.get("SECRET", "")), flush=True)
+print("metadata", os.environ.get("AZURE_POD_IDENTITY_AUTHORITY_HOST"), flush=True)
 if os.environ.get("SAYS") == "nothing":
     sys.exit(3)
 
@@ -209,3 +220,168 @@ def test_refusals_are_azure_s(
         begin(scope, f"{name}-2", group(registry, echo, name, "x"))
     with pytest.raises(HttpResponseError, match="you must delete it first"):
         begin(scope, name, group(registry, echo, name, "x", cpu=1))
+
+
+@pytest.fixture
+def writer(
+    client: ContainerInstanceManagementClient,
+    registry: AzureRegistry,
+    pointed: Running,
+    echo: str,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[dict[str, Any]]:
+    """The identity of a group, without any role; this process reaches the metadata service as a container of it does."""
+    subscription, scope, _ = pointed.scope
+    root = f"/subscriptions/{subscription}/resourceGroups/{scope}/providers"
+    path = f"{root}/Microsoft.ManagedIdentity/userAssignedIdentities/{name}"
+    identity = pointed.request("PUT", path, {"location": "local"}, api_version="2023-01-31").json()
+    given = aci.ContainerGroupIdentity(type="UserAssigned", user_assigned_identities={identity["id"]: {}})
+    wanted = group(registry, echo, name, "hello", identity=given)
+    client.container_groups.begin_create_or_update(scope, name, wanted).result()
+
+    def said() -> str:
+        return next(iter(client.containers.list_logs(scope, name, "app").content.partition("metadata ")[2].split()), "")
+
+    until(lambda: said() != "")
+    monkeypatch.delenv("IDENTITY_ENDPOINT")
+    monkeypatch.setenv(shipping.METADATA_VARIABLE, said())
+    yield identity
+    pointed.request("DELETE", path, api_version="2023-01-31")
+
+
+def container_of(azure: Running) -> tuple[str, str]:
+    """The address of the container of the workspace's own datastore, and its ARM id."""
+    record = azure.request("GET", f"{azure.workspace_path}/datastores/workspaceblobstore").json()["properties"]
+    url = f"https://127.0.0.1:{azure.settings['storage_port']}/{record['accountName']}/{record['containerName']}"
+    root = azure.workspace_path.partition("/Microsoft.MachineLearningServices")[0]
+    account = f"{root}/Microsoft.Storage/storageAccounts/{record['accountName']}"
+    return url, f"{account}/blobServices/default/containers/{record['containerName']}"
+
+
+def let_write(azure: Running, identity: dict[str, Any], method: str = "PUT") -> None:
+    """Storage Blob Data Contributor on the container."""
+    _, container = container_of(azure)
+    role = "/subscriptions/x/providers/Microsoft.Authorization/roleDefinitions/ba92f5b4-2d11-453d-a403-e96b0029c9fe"
+    body = {"properties": {"roleDefinitionId": role, "principalId": identity["properties"]["principalId"]}}
+    mark = uuid.uuid5(uuid.NAMESPACE_URL, identity["id"])
+    path = f"{container}/providers/Microsoft.Authorization/roleAssignments/{mark}"
+    azure.request(method, path, body, token=azure.token(role=2), api_version="2022-04-01").raise_for_status()
+
+
+def test_azures_own_clients_write_blobs_by_a_groups_identity_with_its_role_alone(
+    pointed: Running, writer: dict[str, Any], name: str
+) -> None:
+    from azure.identity import ManagedIdentityCredential
+    from azure.storage.blob import ContainerClient
+
+    url, _ = container_of(pointed)
+    credential = ManagedIdentityCredential(client_id=writer["properties"]["clientId"])
+    container = ContainerClient.from_container_url(url, credential, connection_verify=pointed.env["SSL_CERT_FILE"])
+
+    def code() -> str:
+        try:
+            container.upload_blob(name, b"written", overwrite=True)
+        except HttpResponseError as error:
+            return str(error.error_code)
+        return ""
+
+    assert code() == "AuthorizationPermissionMismatch"
+    let_write(pointed, writer)
+    until(lambda: code() == "")
+    assert container.download_blob(name).readall() == b"written"
+    let_write(pointed, writer, "DELETE")
+    assert code() == "AuthorizationPermissionMismatch"
+    with pytest.raises(ClientAuthenticationError, match="Identity not found"):
+        ManagedIdentityCredential(client_id=str(uuid.uuid4())).get_token("https://storage.azure.com/.default")
+    forged = {"Authorization": f"Bearer {credential.get_token('https://storage.azure.com/.default').token[:-4]}AAAA"}
+    connection = http.client.HTTPSConnection(
+        urlsplit(url).netloc, context=ssl.create_default_context(cafile=pointed.env["SSL_CERT_FILE"])
+    )
+    connection.request("PUT", f"{urlsplit(url).path}/{name}", b"", {**forged, "x-ms-blob-type": "BlockBlob"})
+    assert connection.getresponse().status == 401
+
+
+def test_what_is_collected_arrives_once_however_the_storage_answers(
+    pointed: Running,
+    writer: dict[str, Any],
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Before the storage stands what loses answers, refuses and is away; then somebody deletes a blob."""
+    monkeypatch.setattr(shipping, "_PAUSE_S", 0.05)
+    monkeypatch.setattr(shipping, "_LONGEST_PAUSE_S", 0.2)
+    let_write(pointed, writer)
+    url, _ = container_of(pointed)
+    trusted = ssl.create_default_context(cafile=pointed.env["SSL_CERT_FILE"])
+    lock, seen = threading.Lock(), []
+
+    def passed(request: BaseHTTPRequestHandler) -> None:
+        body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
+        with lock:
+            seen.append(request.command)
+            turn = len(seen) % 4
+        if turn == 1:
+            send(request, 503, b"busy", "text/plain", Retry_After="0.1")
+            return
+        connection = http.client.HTTPSConnection(urlsplit(url).netloc, context=trusted, timeout=30)
+        kept = {key: value for key, value in request.headers.items() if key.lower() != "host"}
+        connection.request(request.command, urlsplit(url).path + request.path, body, kept)
+        reply = connection.getresponse()
+        content = reply.read()
+        if turn == 2:
+            request.close_connection = True
+            return
+        request.send_response(reply.status)
+        request.send_header("Content-Length", reply.headers.get("Content-Length") or str(len(content)))
+        request.end_headers()
+        request.wfile.write(content)
+
+    with http_server(passed) as front:
+        to = shipping.Destination(front, f"modelDataCollector/{name}/current", writer["properties"]["clientId"])
+        blobs = shipping.Blobs(to)
+        collector = Collector(Rules(str(tmp_path), hashed=["x"]), None, blobs.key)
+        shipper = shipping.Shipper(tmp_path, blobs)
+
+        def arrive(first: int, last: int) -> None:
+            sent = [f"request-{turn}" for turn in range(first, last)]
+            for mark in sent:
+                collector.take([(b"x-request-id", mark.encode())], Payload(["x"], [[7]]), [1], 10)
+                time.sleep(0.1)
+            until(lambda: sent[-1] in "".join(lines(pointed, name)))
+            found = [json.loads(line) for line in lines(pointed, name)]
+            assert [line["correlationid"] for line in found] == sent
+            assert len({line["data"][0]["x"] for line in found}) == 1
+
+        arrive(10, 40)
+        blobs_of(pointed).delete_blobs(*names(pointed, name))
+        arrive(40, 55)
+        collector.close()
+        shipper.close()
+        assert "waits to be sent" in capfd.readouterr().err
+
+
+def lines(azure: Running, name: str) -> list[str]:
+    """Of the inputs that the storage has, read with the account's key."""
+    container = blobs_of(azure)
+    return [
+        line
+        for blob in names(azure, name)
+        if "model_inputs" in blob
+        for line in container.download_blob(blob).readall().decode().splitlines()
+    ]
+
+
+def names(azure: Running, name: str) -> list[str]:
+    found = blobs_of(azure).list_blobs(name_starts_with=f"modelDataCollector/{name}/current/")
+    return [blob.name for blob in found if blob.name.endswith(".jsonl")]
+
+
+def blobs_of(azure: Running) -> Any:
+    from azure.storage.blob import ContainerClient
+
+    url, _ = container_of(azure)
+    key = {"account_name": url.split("/")[-2], "account_key": azure.settings["storage_key"]}
+    return ContainerClient.from_container_url(url, key, connection_verify=azure.env["SSL_CERT_FILE"])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from amlflow.errors import AmlflowError, NotFound, UsageError
-from amlflow.monitoring import columns, frames
+from amlflow.monitoring import columns, delimited, frames, parts
 
 ROWS = [{"a": 1, "b": 0.5, "c": "x"}, {"a": 2, "b": None, "c": "y, z"}, {"a": 3, "b": 2.5, "c": None}]
 
@@ -39,7 +40,7 @@ def written(folder: Path, name: str) -> Path:
 
 @pytest.mark.parametrize("name", ["t.csv", "t.tsv", "semi.csv", "t.csv.gz", "t.parquet", "t.jsonl", "t.json"])
 def test_every_format_gives_the_same_table(tmp_path: Path, name: str) -> None:
-    frame = frames.read([written(tmp_path, name)], tmp_path / "scratch", name)
+    frame = frames.read(frames.Source([written(tmp_path, name)], tmp_path / "scratch", name))
     assert list(frame.names) == ["a", "b", "c"]
     assert frame.rows == 3
     assert [frame.column(column).to_pylist() for column in "abc"] == [[1, 2, 3], [0.5, None, 2.5], ["x", "y, z", None]]
@@ -49,20 +50,36 @@ def test_files_of_different_columns_and_types_are_one_table(tmp_path: Path) -> N
     (tmp_path / "1.csv").write_text("a,b\n1,2020-01-01\n2,2020-01-02\n")
     (tmp_path / "2.csv").write_text("c,a\nyes,1.5\n")
     (tmp_path / "3.csv").write_text("a\noops\n")
-    one_and_two = frames.read([tmp_path / "1.csv", tmp_path / "2.csv"], tmp_path / "s1", "both")
+    one_and_two = frames.read(frames.Source([tmp_path / "1.csv", tmp_path / "2.csv"], tmp_path / "s1", "both"))
     assert one_and_two.column("a").to_pylist() == [1.0, 2.0, 1.5]
     assert one_and_two.column("c").to_pylist() == [None, None, "yes"]
-    everything = frames.read([tmp_path / f"{i}.csv" for i in (1, 2, 3)], tmp_path / "s2", "all")
+    everything = frames.read(frames.Source([tmp_path / f"{i}.csv" for i in (1, 2, 3)], tmp_path / "s2", "all"))
     assert everything.column("a").to_pylist() == ["1", "2", "1.5", "oops"]
 
 
-def test_a_csv_whose_types_change_far_down_is_read_as_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frames, "_BLOCK_BYTES", 1024)
-    lines = [f"{i},{i / 2}" for i in range(2000)] + ["broken,1"]
-    (tmp_path / "t.csv").write_text("n,f\n" + "\n".join(lines) + "\n")
-    frame = frames.read([tmp_path / "t.csv"], tmp_path / "scratch", "t")
-    assert frame.rows == 2001
-    assert frame.column("n").to_pylist()[-2:] == ["1999", "broken"]
+def test_a_csv_whose_types_change_far_down_keeps_those_of_other_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_GUESSED_BYTES", "_BLOCK_BYTES"):
+        monkeypatch.setattr(delimited, name, 1024)
+    lines = [f"{i},{i},{i / 2}," for i in range(2000)] + ["2000,2000.5,1,late", f"broken,1,2,{'long' * 500}"]
+    (tmp_path / "t.csv").write_text("n,i,f,s\n" + "\n".join(lines) + "\n")
+    frame = frames.read(frames.Source([tmp_path / "t.csv"], tmp_path / "scratch", "t"))
+    assert frame.rows == 2002
+    assert frame.column("n").to_pylist()[-2:] == ["2000", "broken"]
+    assert frame.column("i").to_pylist()[-3:] == [1999.0, 2000.5, 1.0]
+    assert frame.column("f").type == pa.float64()
+    assert frame.column("s").to_pylist()[-3:] == [None, "late", "long" * 500]
+
+
+def test_a_csv_of_which_nothing_stays_as_it_began_is_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_GUESSED_BYTES", "_BLOCK_BYTES"):
+        monkeypatch.setattr(delimited, name, 1024)
+    names = [f"c{i}" for i in range(12)]
+    lines = [",".join(["1"] * 12)] * 200 + [",".join("x" if i == row else "1" for i in range(12)) for row in range(12)]
+    (tmp_path / "t.csv").write_text("\n".join([",".join(names), *lines]) + "\n")
+    frame = frames.read(frames.Source([tmp_path / "t.csv"], tmp_path / "scratch", "t"))
+    assert all(frame.column(name).to_pylist().count("x") == 1 for name in names)
 
 
 RECORD: dict[str, Any] = {
@@ -77,7 +94,7 @@ RECORD: dict[str, Any] = {
 def collected(tmp_path: Path, *records: dict[str, Any]) -> frames.Frame:
     file = tmp_path / "c.jsonl"
     file.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return frames.read([file], tmp_path / "scratch", "c")
+    return frames.read(frames.Source([file], tmp_path / "scratch", "c"))
 
 
 def test_a_collected_record_gives_a_row_for_each_of_its_rows(tmp_path: Path) -> None:
@@ -100,7 +117,7 @@ def test_a_file_for_each_request_makes_one_table(tmp_path: Path) -> None:
     for i in range(30):
         files.append(tmp_path / f"{i}.jsonl")
         files[-1].write_text(json.dumps({**RECORD, "correlationid": f"r{i}", "data": [{"x": i, "y": "a"}]}) + "\n")
-    frame = frames.read(files, tmp_path / "scratch", "c")
+    frame = frames.read(frames.Source(files, tmp_path / "scratch", "c"))
     assert frame.rows == 30
     assert len(frame.parts) == 1
     assert sorted(frame.column("x").to_pylist()) == list(range(30))
@@ -112,16 +129,19 @@ def test_the_categories_of_pandas_are_their_values(tmp_path: Path) -> None:
     table = pandas.DataFrame({"c": pandas.Categorical(["a", "b", None]), "s": pandas.array(["x", "y", "z"], "string")})
     table.to_parquet(tmp_path / "t.parquet")
     (tmp_path / "t.csv").write_text("c,s\nd,w\n")
-    alone = frames.read([tmp_path / "t.parquet"], tmp_path / "s1", "t")
+    alone = frames.read(frames.Source([tmp_path / "t.parquet"], tmp_path / "s1", "t"))
     assert alone.column("c").to_pylist() == ["a", "b", None]
-    both = frames.read([tmp_path / "t.parquet", tmp_path / "t.csv"], tmp_path / "s2", "t")
+    both = frames.read(frames.Source([tmp_path / "t.parquet", tmp_path / "t.csv"], tmp_path / "s2", "t"))
     assert [both.column(name).to_pylist() for name in "cs"] == [["a", "b", None, "d"], ["x", "y", "z", "w"]]
     assert columns.kind_of(both.column("s")) == "categorical"
 
 
 def test_nested_values_become_their_json(tmp_path: Path) -> None:
     (tmp_path / "n.jsonl").write_text('{"a": [1, 2]}\n{"a": [3]}\n')
-    assert frames.read([tmp_path / "n.jsonl"], tmp_path / "s", "n").column("a").to_pylist() == ["[1, 2]", "[3]"]
+    assert frames.read(frames.Source([tmp_path / "n.jsonl"], tmp_path / "s", "n")).column("a").to_pylist() == [
+        "[1, 2]",
+        "[3]",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -140,9 +160,25 @@ def test_nested_values_become_their_json(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_said(tmp_path: Path, name: str, content: bytes, error: type, said: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(error, match=said):
-        frames.read([tmp_path / name], tmp_path / "scratch", name)
+        frames.read(frames.Source([tmp_path / name], tmp_path / "scratch", name))
 
 
 def test_a_missing_file_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"nowhere\.csv"):
-        frames.read([tmp_path / "nowhere.csv"], tmp_path / "scratch", "nowhere")
+        frames.read(frames.Source([tmp_path / "nowhere.csv"], tmp_path / "scratch", "nowhere"))
+
+
+def test_reading_ends_once_nobody_waits_for_it(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a\n1\n")
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(parts.Stopped):
+        frames.read(frames.Source([tmp_path / "t.csv"], tmp_path / "s", "t"), stop)
+
+
+def test_several_are_read_at_once_and_the_first_failure_is_said(tmp_path: Path) -> None:
+    files = [written(tmp_path, name) for name in ("t.csv", "t.parquet", "t.jsonl")]
+    sources = [frames.Source([file], tmp_path / str(i), file.name) for i, file in enumerate(files)]
+    assert [frame.label for frame in frames.read_all(sources)] == ["t.csv", "t.parquet", "t.jsonl"]
+    with pytest.raises(NotFound, match="nowhere"):
+        frames.read_all([sources[0], frames.Source([tmp_path / "nowhere.csv"], tmp_path / "n", "n"), sources[1]])

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from amlflow.emulator.arm.resources import Arm
 from amlflow.emulator.settings import LOCATION
 from amlflow.emulator.store import Document
 from amlflow.emulator.web import arm_error
@@ -14,6 +15,12 @@ KIND = "Microsoft.ContainerInstance/containerGroups"
 _NAME = r"[a-z0-9](?:-?[a-z0-9]){0,62}"
 _LABEL = r"[a-z][a-z0-9-]{3,61}[a-z0-9]"
 _MOST_CORES, _MOST_GROUPS = 10, 100
+
+
+def every(arm: Arm) -> list[Document]:
+    """The container groups of all resource groups."""
+    groups = arm.store.children(f"/subscriptions/{arm.settings.subscription}/resourceGroups")
+    return [item for group in groups for item in arm.store.children(f"{group.id}/providers/{KIND}")]
 
 
 def check(name: str, body: Mapping[str, Any], before: Document | None, others: Sequence[Document]) -> None:

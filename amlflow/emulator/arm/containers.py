@@ -17,7 +17,9 @@ from amlflow.emulator.arm.registries import KIND as REGISTRY_KIND
 from amlflow.emulator.arm.registries import Registries
 from amlflow.emulator.arm.registry_tokens import RegistryTokens
 from amlflow.emulator.arm.resources import GROUP_PATTERN, UNKNOWN_S, Arm, missing, page, required
+from amlflow.emulator.arm.roles import Roles
 from amlflow.emulator.arm.workspaces import REGISTRY, author
+from amlflow.emulator.metadata import Metadata
 from amlflow.emulator.running.containers import Container, Spec, end_left
 from amlflow.emulator.settings import HOST, LOCATION
 from amlflow.emulator.store import Document
@@ -32,8 +34,17 @@ _PASSING = ("Pending", "Deleting")
 class ContainerGroups:
     """`close` ends the processes; their groups stay, and `resume` brings them up again."""
 
-    def __init__(self, arm: Arm, registries: Registries, identities: Identities, tokens: RegistryTokens) -> None:
-        self._arm, self._registries, self._identities, self._tokens = arm, registries, identities, tokens
+    def __init__(
+        self,
+        arm: Arm,
+        registries: Registries,
+        identities: Identities,
+        roles: Roles,
+        tokens: RegistryTokens,
+        metadata: Metadata,
+    ) -> None:
+        self._arm, self._registries, self._identities, self._roles = arm, registries, identities, roles
+        self._tokens, self._metadata = tokens, metadata
         self._lock = threading.Lock()
         self._running: dict[str, list[Container]] = {}
         self._closed = False
@@ -53,7 +64,7 @@ class ContainerGroups:
         ]
 
     def resume(self) -> None:
-        for group in self._all():
+        for group in rules.every(self._arm):
             for pid, started in group.body.get("processes", {}).values():
                 end_left(pid, started)
             if group.body["state"] == "Deleting":
@@ -71,7 +82,7 @@ class ContainerGroups:
 
     def upstream(self, host: str) -> tuple[Document | None, int]:
         """The group with that name, and the port of this machine that its proxy hands requests to: 0 where none answers."""
-        for group in self._all():
+        for group in rules.every(self._arm):
             if self._fqdn(group) != host:
                 continue
             for given in group.body["properties"]["containers"]:
@@ -83,11 +94,6 @@ class ContainerGroups:
                     return group, next((port for port in behind if port), 0)
             return group, 0
         return None, 0
-
-    def _all(self) -> list[Document]:
-        store = self._arm.store
-        groups = store.children(f"/subscriptions/{self._arm.settings.subscription}/resourceGroups")
-        return [item for group in groups for item in store.children(f"{group.id}/providers/{KIND}")]
 
     def _id(self, request: Request) -> str:
         self._arm.check_group(request.values["group"])
@@ -115,7 +121,7 @@ class ContainerGroups:
                 text = f"The container group '{name}' is still transitioning, please retry later."
                 raise arm_error(409, "ContainerGroupTransitioning", text)
             properties = json.loads(json.dumps(body["properties"]))
-            others = [item for item in self._all() if before is None or item.id != before.id]
+            others = [item for item in rules.every(self._arm) if before is None or item.id != before.id]
             rules.check(name, body, before, others)
             self._check_images(request, name, body, properties)
             operation = self._arm.begin(id, takes_s=UNKNOWN_S)
@@ -178,7 +184,7 @@ class ContainerGroups:
         return Answer(content={"content": container.log(tail) if container else ""})
 
     def _usages(self, request: Request) -> Answer:
-        return Answer(content={"value": rules.usages(self._all(), request.path.rpartition("/")[0])})
+        return Answer(content={"value": rules.usages(rules.every(self._arm), request.path.rpartition("/")[0])})
 
     def _check_images(
         self, request: Request, name: str, body: Mapping[str, Any], properties: Mapping[str, Any]
@@ -187,7 +193,7 @@ class ContainerGroups:
         given = (body.get("identity") or {}).get("userAssignedIdentities") or {}
         identities = {item.lower() for item in given}
         for identity in identities:
-            if not self._identities.exists(identity):
+            if self._identities.get(identity) is None:
                 text = f"The identity(s) {identity} for resource '{name}' could not be found."
                 raise arm_error(400, "FailedIdentityOperation", text)
         registry = f"{self._arm.group_id(request.values['group'])}/providers/{REGISTRY_KIND}/{REGISTRY}"
@@ -212,7 +218,7 @@ class ContainerGroups:
 
     def _opens(self, registry: str, given: Mapping[str, str], identities: set[str], repository: str) -> bool:
         if identity := given.get("identity"):
-            return identity.lower() in identities and self._identities.may_pull(identity, registry)
+            return identity.lower() in identities and self._roles.may_pull(self._identities.get(identity), registry)
         return self._tokens.may_pull(registry, given.get("username", ""), given.get("password", ""), repository)
 
     def _bring_up(self, group: Document, operation: str) -> None:
@@ -245,6 +251,7 @@ class ContainerGroups:
             item["name"]: str(item.get("secureValue") or item.get("value") or "")
             for item in asked.get("environmentVariables") or []
         }
+        variables |= self._metadata.variables(group)
         spec = Spec(
             name,
             asked["image"],

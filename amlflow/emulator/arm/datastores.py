@@ -38,6 +38,8 @@ class Datastores:
         found = self._arm.store.get(id)
         if found is None and name.lower() in (DEFAULT, ARTIFACTS):
             found = self._arm.store.put(id, own(workspace, name.lower()))[0]
+            if self._blobs.running:
+                self._blobs.ensure_container(found.body["containerName"])
         if found is None:
             raise _missing(name)
         return found

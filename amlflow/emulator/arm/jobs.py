@@ -75,6 +75,13 @@ class JobResources:
         if "tag" in query:
             name, _, value = query["tag"].partition("=")
             shown = [item for item in shown if _tagged(item, name, value)]
+        if query.get("scheduled", "").lower() in ("true", "false"):
+            shown = [
+                item for item in shown if bool(item.body.get("schedule")) == (query["scheduled"].lower() == "true")
+            ]
+        if "scheduleId" in query:
+            asked = query["scheduleId"].rpartition("/")[2].lower()
+            shown = [item for item in shown if item.body.get("schedule", "").lower() == asked]
         return page(request, shown, lambda item: self._render(item, request.base_url), _PAGE)
 
     def _get(self, request: Request) -> Answer:
@@ -91,11 +98,16 @@ class JobResources:
         made = self.submit(workspace, name, properties, author(request))
         return Answer(201, self._render(made, request.base_url))
 
-    def submit(self, workspace: Document, name: str, properties: Mapping[str, Any], by: str) -> Document:
-        """Make the job and its run, and begin with it. Raises the service's refusals."""
+    def submit(
+        self, workspace: Document, name: str, properties: Mapping[str, Any], by: str, schedule: str = ""
+    ) -> Document:
+        """Make the job and its run, and begin with it. `schedule` is the name of the one that it comes from. Raises the service's
+        refusals."""
         with required("command job"):
             wanted, compute = self._checked(workspace, name, properties)
         content = {"properties": wanted, "compute": compute, "status": "Starting", "submitted": time.time()}
+        if schedule:
+            content["schedule"] = schedule
         made, new = self._arm.store.put(f"{workspace.id}/jobs/{name}", content, by)
         if not new:
             return made

@@ -1,4 +1,4 @@
-"""What a schedule that creates a monitor must have, as the API says; the emulator runs none."""
+"""What a schedule that creates a monitor must have, as the API says."""
 
 from __future__ import annotations
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +12,10 @@ from typing import Any
 
 import yaml
 
-from amlflow.emulator.arm.datastores import ARTIFACTS, DEFAULT, Datastores
-from amlflow.emulator.arm.resources import Arm
-from amlflow.emulator.running.data import Data, run_path
-from amlflow.emulator.running.scheduler import Scheduler
+from amlflow.emulator.arm.datastores import ARTIFACTS
+from amlflow.emulator.running.pipelines import Pipelines
 from amlflow.emulator.running.serving import Servers
-from amlflow.emulator.running.state import Jobs
 from amlflow.emulator.store import Document
-from amlflow.emulator.web import iso_now
 from amlflow.environments import spec
 
 STEP = "batchscoring"
@@ -45,25 +39,15 @@ class Asked:
 
 
 class BatchRuns:
-    def __init__(
-        self, arm: Arm, jobs: Jobs, data: Data, datastores: Datastores, servers: Servers, scheduler: Scheduler
-    ) -> None:
-        self._arm, self._jobs, self._data = arm, jobs, data
-        self._datastores, self._servers, self._scheduler = datastores, servers, scheduler
+    def __init__(self, pipelines: Pipelines, servers: Servers) -> None:
+        self._pipelines, self._servers = pipelines, servers
+        self._arm, self._data, self._datastores = pipelines.arm, pipelines.data, pipelines.datastores
 
     def submit(self, workspace: Document, asked: Asked, by: str) -> Document:
         """Make the job and its step, and begin with it. Raises the service's refusals, `BadAddress` and `AmlflowError` for a
         model that cannot be had."""
         model = str(asked.settings["model"]["assetId"])
         folder = self._servers.model_folder(workspace, model)
-        step_name = str(uuid.uuid4())
-        step = {
-            "properties": self._step(workspace, asked, folder, model, by),
-            "compute": asked.settings["compute"],
-            "status": "Starting",
-            "submitted": time.time(),
-            "parent": asked.name,
-        }
         tags = {
             "azureml.batchrun": "true",
             "azureml.jobtype": "azureml.pipelinejob",
@@ -71,52 +55,17 @@ class BatchRuns:
         }
         given = {"jobInputType": asked.input_kind, "uri": asked.input_uri, "mode": "ReadOnlyMount"}
         whole = {
-            "properties": {
-                "jobType": "Pipeline",
-                "displayName": asked.name,
-                "experimentName": asked.experiment,
-                "description": "",
-                "tags": tags,
-                "properties": {"azureml.batchendpoint": asked.endpoint.name},
-                "isArchived": False,
-                "inputs": {"data": given},
-                "outputs": {OUTPUT: dict(asked.output)},
-                "jobs": {},
-                "settings": {},
-            },
-            "compute": asked.settings["compute"],
-            "status": "Starting",
-            "submitted": time.time(),
-            "children": [step_name],
+            "jobType": "Pipeline",
+            "displayName": asked.name,
+            "experimentName": asked.experiment,
+            "description": "",
+            "tags": tags,
+            "properties": {"azureml.batchendpoint": asked.endpoint.name},
+            "inputs": {"data": given},
+            "outputs": {OUTPUT: dict(asked.output)},
         }
-        # The step is there before the job, so that nobody sees the job without it.
-        child, _ = self._arm.store.put(f"{workspace.id}/jobs/{step_name}", step, by)
-        made, _ = self._arm.store.put(f"{workspace.id}/jobs/{asked.name}", whole, by)
-        self._begin_run(workspace, made, tags)
-        self._begin_run(workspace, child, {"mlflow.parentRunId": asked.name}, asked.name)
-        self._log(workspace, asked.name, f"Submitting 1 runs, first five are: {STEP}:{step_name}")
-        self._scheduler.submit(child)
-        return made
-
-    def _begin_run(self, workspace: Document, job: Document, tags: Mapping[str, str], root: str = "") -> None:
-        properties = job.body["properties"]
-        whole = {
-            **tags,
-            "mlflow.rootRunId": root or job.name,
-            "mlflow.runName": properties["displayName"],
-            "mlflow.user": "emulator",
-            "mlflow.source.type": "JOB",
-        }
-        places = self._jobs.places
-        places.create_run(workspace, job.name, properties["experimentName"], properties["displayName"], whole)
-        places.set_status(workspace, job.name, "SCHEDULED")
-
-    def _log(self, workspace: Document, name: str, line: str) -> None:
-        """A pipeline's own log tells of its steps alone."""
-        container = self._datastores.container(workspace, ARTIFACTS)
-        blob = run_path(name, "logs/azureml/executionlogs.txt")
-        self._data.blobs.begin_log(container, blob)
-        self._data.blobs.append_log(container, blob, f"[{iso_now()}] {line}\n".encode())
+        step = self._step(workspace, asked, folder, model, by)
+        return self._pipelines.submit(workspace, asked.name, whole, step, asked.settings["compute"], by)
 
     def _step(self, workspace: Document, asked: Asked, folder: Path, model: str, by: str) -> dict[str, Any]:
         settings = asked.settings
@@ -139,7 +88,6 @@ class BatchRuns:
             "description": "",
             "tags": {},
             "properties": {"azureml.batchendpoint": asked.endpoint.name},
-            "isArchived": False,
             "command": f"python {_SCRIPT.name} {paths} {written}",
             "codeId": self._code(workspace, by),
             "environmentId": self._environment(workspace, folder, by),
@@ -183,12 +131,6 @@ class BatchRuns:
                 shown = {"description": "", "tags": {}, "properties": {}, "isArchived": False}
                 self._arm.store.put(container, shown, by)
             self._arm.store.put(f"{container}/versions/{version}", content, by)
-
-
-def default_output(name: str) -> dict[str, Any]:
-    """Where results go that the invocation names no place for."""
-    uri = f"azureml://datastores/{DEFAULT}/paths/azureml/{name}/{OUTPUT}/"
-    return {"jobOutputType": "uri_folder", "uri": uri, "mode": "ReadWriteMount"}
 
 
 def _conda(folder: Path) -> str:

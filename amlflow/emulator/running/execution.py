@@ -30,6 +30,8 @@ _OPTIONAL = re.compile(r"\$\[\[(.*?)\]\]", re.DOTALL)
 _KILL_GRACE_S = 5.0
 _POLL_S = 0.2
 _LITERALS = ("literal", None)
+# Of a failed program's log the service's error has the end too.
+_SHOWN_BYTES, _SHOWN_CHARS = 4096, 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class Execution:
         self._lock = threading.Lock()
         self._stopped = ""
         self._failure = 0
+        self._failed_log: Path | None = None
         self._artifacts = ""
 
     @property
@@ -106,10 +109,12 @@ class Execution:
             return "Canceled", None
         if self._failure:
             log = "user_logs/std_log.txt" if len(codes) == 1 else "user_logs/std_log_process_*.txt"
-            return "Failed", JobError(
+            text = (
                 f"Execution failed. User process '{self._properties['command'].split()[0]}' exited with status code "
                 f"{self._failure}. Please check log file '{log}' for error details."
             )
+            said = _last_line(self._failed_log)
+            return "Failed", JobError(f"{text} Error: {said}" if said else text)
         return "Completed", None
 
     def _prepare(self) -> tuple[dict[str, str], dict[str, Path]]:
@@ -207,7 +212,7 @@ class Execution:
         with self._lock:
             first = bool(codes[rank]) and not self._stopped and not self._failure
             if first:
-                self._failure = codes[rank]
+                self._failure, self._failed_log = codes[rank], log
         if first:
             for other in self._running:
                 if other is not interrupts:
@@ -247,6 +252,17 @@ class Execution:
             blobs.upload(self._artifacts, run_path(self._job.name, name), self._code / name)
         for name, path in outputs.items():
             self._scene.data.keep(self._workspace, self._properties["outputs"][name]["uri"], path)
+
+
+def _last_line(log: Path | None) -> str:
+    """The last line that says something; empty where there is none."""
+    if log is None:
+        return ""
+    with log.open("rb") as source:
+        source.seek(max(0, log.stat().st_size - _SHOWN_BYTES))
+        lines = source.read().decode(errors="replace").split("\n")
+    said = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return said if len(said) <= _SHOWN_CHARS else f"{said[:_SHOWN_CHARS]}…"
 
 
 def _free_ports(count: int) -> list[int]:

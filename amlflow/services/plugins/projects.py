@@ -67,7 +67,7 @@ class AmlflowBackend(AbstractBackend):  # type: ignore[misc]
             if options is None:
                 begun = AmlflowRun(workspace, jobs.submit(workspace, request, say).id, remote=None)
                 return _noted(begun, backend_config)
-            abilities.jobs(workspace)
+            abilities.takes_jobs(workspace)
             planned = submission.plan(request, options)
             job = submission.submit(workspace, planned, say, lambda done, total: None)
             return _noted(AmlflowRun(workspace, job.id, remote=job), backend_config)

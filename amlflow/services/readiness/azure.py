@@ -44,7 +44,6 @@ _ACTIONS: Mapping[str, Sequence[tuple[str, str]]] = {
         ("registry", "Microsoft.ContainerRegistry/registries/scheduleRun/action"),
     ),
 }
-_ASSIGN = "Microsoft.Authorization/roleAssignments/write"
 
 
 def findings(
@@ -177,12 +176,12 @@ def _rights(service: Service, hosting: Hosting, registry: str) -> list[Finding]:
     found = [_lacking(place, action, hosting) for place, action in lacking]
     if not lacking:
         found.append(Finding("ok", "rights", f"all {len(actions)} that the deploy needs"))
-    if registry and not asked["registry"].allow(_ASSIGN):
+    if registry and not asked["registry"].allow(rights.ASSIGN):
         found.append(
             Finding(
                 "warning",
                 "right to assign roles",
-                f"This account lacks {_ASSIGN} on the registry, so the image is pulled with a token instead of an identity.",
+                f"This account lacks {rights.ASSIGN} on the registry, so a token pulls the image instead of an identity.",
                 "Ask for the role «User Access Administrator» on the registry.",
             )
         )

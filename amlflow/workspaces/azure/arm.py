@@ -50,8 +50,17 @@ class Arm:
         """The raw answer, because a long operation goes on after it: see `finished`."""
         return self._send("PUT", path, api, what, body=body, repeatable=repeatable)
 
-    def post(self, path: str, api: str, what: str, body: Mapping[str, Any] | None = None, **query: Any) -> Any:
-        return self._send("POST", path, api, what, body=body if body is not None else {}, query=query)
+    def post(
+        self,
+        path: str,
+        api: str,
+        what: str,
+        body: Mapping[str, Any] | None = None,
+        repeatable: bool = True,
+        **query: Any,
+    ) -> Any:
+        content = body if body is not None else {}
+        return self._send("POST", path, api, what, body=content, query=query, repeatable=repeatable)
 
     def patch(self, path: str, api: str, what: str, body: Mapping[str, Any]) -> Any:
         return self._send("PATCH", path, api, what, body=body)

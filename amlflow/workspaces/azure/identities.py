@@ -1,4 +1,4 @@
-"""User-assigned identities, and the role by which one may pull from a container registry."""
+"""User-assigned identities, and the roles by which one may pull from a container registry and write blobs."""
 
 from __future__ import annotations
 
@@ -14,19 +14,31 @@ from amlflow.workspaces.azure.service import Service
 
 IDENTITIES_API = "2023-01-31"
 ROLES_API = "2022-04-01"
-# The built-in role AcrPull, the same in every subscription.
-ACR_PULL = "7f951dda-4ed3-4680-a7ca-43fe172d538d"
 _REPLICATED_S = 120.0
 _POLL_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """`id` is its ARM id, `principal` the object that roles are assigned to."""
+    """`id` is its ARM id, `principal` the object that roles are assigned to, `client` the id by which a program asks for tokens
+    of it."""
 
     id: str
     principal: str
+    client: str
     tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A built-in role; the same id in every subscription."""
+
+    name: str
+    id: str
+
+
+ACR_PULL = Role("AcrPull", "7f951dda-4ed3-4680-a7ca-43fe172d538d")
+BLOB_WRITER = Role("Storage Blob Data Contributor", "ba92f5b4-2d11-453d-a403-e96b0029c9fe")
 
 
 class AzureIdentities:
@@ -53,21 +65,25 @@ class AzureIdentities:
         except NotFound:
             return
 
-    def may_pull(self, name: str, registry: str) -> bool:
-        """Whether `allow_pull` was done for the identity and the registry, an ARM id."""
+    def has(self, role: Role, name: str, scope: str) -> bool:
+        """Whether `grant` was done for the identity and what it may use, an ARM id."""
         try:
-            self._arm.get(self._assignment(name, registry), ROLES_API, "role assignment")
+            self._arm.get(self._assignment(role, name, scope), ROLES_API, "role assignment")
         except NotFound:
             return False
         return True
 
-    def allow_pull(self, name: str, identity: Identity, registry: str) -> None:
-        """Give the identity the role AcrPull on the registry; done again, it is one assignment. Raises `NotAllowed` without the
-        right to assign roles."""
-        path, what = self._assignment(name, registry), f"role AcrPull on {registry.rpartition('/')[2]!r}"
-        subscription = registry.split("/")[2]
-        role = f"/subscriptions/{subscription}/providers/Microsoft.Authorization/roleDefinitions/{ACR_PULL}"
-        properties = {"roleDefinitionId": role, "principalId": identity.principal, "principalType": "ServicePrincipal"}
+    def grant(self, role: Role, name: str, identity: Identity, scope: str) -> None:
+        """Give the identity the role there; done again, it is one assignment. Raises `NotAllowed` without the right to assign
+        roles."""
+        path, what = self._assignment(role, name, scope), f"role {role.name} on {scope.rpartition('/')[2]!r}"
+        subscription = scope.split("/")[2]
+        definition = f"/subscriptions/{subscription}/providers/Microsoft.Authorization/roleDefinitions/{role.id}"
+        properties = {
+            "roleDefinitionId": definition,
+            "principalId": identity.principal,
+            "principalType": "ServicePrincipal",
+        }
         deadline = time.monotonic() + _REPLICATED_S
         while True:
             try:
@@ -79,33 +95,39 @@ class AzureIdentities:
                     return
                 if "RoleAssignmentUpdateNotPermitted" in error.message:
                     # Of an identity of this name that is gone.
-                    self.forbid_pull(name, registry)
+                    self.withdraw(role, name, scope)
                 elif "PrincipalNotFound" not in error.message or time.monotonic() > deadline:
                     raise
                 else:
                     # A new identity is not known everywhere at once.
                     time.sleep(_POLL_S)
 
-    def forbid_pull(self, name: str, registry: str) -> None:
-        """That it was never allowed is as good. Raises `NotAllowed` without the right to assign roles."""
-        what = f"role AcrPull of {name!r} on {registry.rpartition('/')[2]!r}"
+    def withdraw(self, role: Role, name: str, scope: str) -> None:
+        """That it was never given is as good. Raises `NotAllowed` without the right to assign roles."""
+        what = f"role {role.name} of {name!r} on {scope.rpartition('/')[2]!r}"
         try:
-            self._arm.delete(self._assignment(name, registry), ROLES_API, what)
+            self._arm.delete(self._assignment(role, name, scope), ROLES_API, what)
         except NotFound:
             return
         except NotAllowed as error:
-            mend = "Ask for the role «User Access Administrator» on the registry, or let whoever deployed the endpoint delete it."
+            mend = (
+                f"Ask for the role «User Access Administrator» on {scope.rpartition('/')[2]!r}, or let whoever deployed the "
+                "endpoint delete it."
+            )
             raise NotAllowed(error.message, mend) from error
 
     def _path(self, name: str) -> str:
         return f"{self._root}/userAssignedIdentities/{segment(name)}"
 
-    def _assignment(self, name: str, registry: str) -> str:
-        """Always the same for an identity's name and a registry, so that it is found again when the identity is gone."""
-        own = uuid.uuid5(uuid.NAMESPACE_URL, f"{registry} {self._path(name)} {ACR_PULL}".lower())
-        return f"{registry}/providers/Microsoft.Authorization/roleAssignments/{own}"
+    def _assignment(self, role: Role, name: str, scope: str) -> str:
+        """Always the same for a role, an identity's name and a scope, so that it is found again when the identity is gone."""
+        own = uuid.uuid5(uuid.NAMESPACE_URL, f"{scope} {self._path(name)} {role.id}".lower())
+        return f"{scope}/providers/Microsoft.Authorization/roleAssignments/{own}"
 
 
 def _identity(item: Mapping[str, Any]) -> Identity:
     tags = {str(key): str(value) for key, value in (item.get("tags") or {}).items()}
-    return Identity(str(item.get("id") or ""), str((item.get("properties") or {}).get("principalId") or ""), tags)
+    properties = item.get("properties") or {}
+    return Identity(
+        str(item.get("id") or ""), str(properties.get("principalId") or ""), str(properties.get("clientId") or ""), tags
+    )

@@ -21,6 +21,8 @@ SignalKind = Literal["data_drift", "prediction_drift", "data_quality", "model_pe
 # Of the versions of Spark and sizes that the service's monitors run on (`ServerlessSparkCompute` of azure-ai-ml).
 _SPARK, _SIZE = "3.4", "standard_e4s_v3"
 _ACTION = "CreateMonitor"
+# What the service has no property for is a tag of the schedule.
+_FAIL = "amlflow.monitor.fail"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,8 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class MonitorSpec:
-    """`deployment` is the ARM id of what is watched, empty for none."""
+    """`deployment` is the ARM id of what is watched, empty for none; `fail` is what `amlflow monitor run` does where something
+    crossed."""
 
     name: str
     timing: Timing
@@ -67,6 +70,7 @@ class MonitorSpec:
     deployment: str = ""
     task: str = "classification"
     emails: Sequence[str] = ()
+    fail: bool = False
 
 
 class AzureMonitors:
@@ -145,6 +149,7 @@ def body(spec: MonitorSpec, workspace: str) -> dict[str, Any]:
         "properties": {
             "displayName": spec.name,
             "isEnabled": True,
+            **_tags(spec),
             "action": {"actionType": _ACTION, "monitorDefinition": definition},
             "trigger": _trigger(spec.timing),
         }
@@ -166,9 +171,14 @@ def document(spec: MonitorSpec) -> dict[str, Any]:
         "$schema": "https://azuremlschemas.azureedge.net/latest/monitorSchedule.schema.json",
         "name": spec.name,
         "display_name": spec.name,
+        **_tags(spec),
         "trigger": _trigger_document(spec.timing),
         "create_monitor": monitor,
     }
+
+
+def _tags(spec: MonitorSpec) -> dict[str, Any]:
+    return {"tags": {_FAIL: "true"}} if spec.fail else {}
 
 
 def _signal(signal: Signal, task: str, workspace: str) -> dict[str, Any]:
@@ -294,6 +304,8 @@ def _record(item: Mapping[str, Any]) -> dict[str, Any]:
         "when": str(trigger.get("expression") or every),
         "emails": list(mail.get("emails") or []),
         "enabled": bool(properties.get("isEnabled")),
+        "fail": (properties.get("tags") or {}).get(_FAIL) == "true",
+        "alerts": [name for name, signal in signals.items() if signal.get("mode") != "Disabled"],
         "created_ms": epoch_ms(str((item.get("systemData") or {}).get("createdAt") or "")),
         "thresholds": [
             {

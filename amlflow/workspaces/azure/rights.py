@@ -10,6 +10,7 @@ from typing import Any
 from amlflow.workspaces.azure.arm import Arm
 
 PERMISSIONS_API = "2022-04-01"
+ASSIGN = "Microsoft.Authorization/roleAssignments/write"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import configparser
 import logging
 import os
+import sys
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 # The SDK asks a host what it is before the first request, and waits five minutes for one that is away.
 _RETRY_S, _ANSWER_S = 4, 30
 _BEFORE_PROFILE = ("host", "token", "client_id", "client_secret", "username", "password")
-_MEND = "Set DATABRICKS_HOST and DATABRICKS_TOKEN, or name a profile of ~/.databrickscfg: `-w databricks://PROFILE`."
+MEND = "Set DATABRICKS_HOST and DATABRICKS_TOKEN, or name a profile of ~/.databrickscfg: `-w databricks://PROFILE`."
 
 
 class Access:
@@ -39,7 +40,7 @@ class Access:
         found = (given or section.get("host", "")).strip().rstrip("/")
         if not found:
             what = f"The profile {self.profile!r} names no host" if self.profile else "No Databricks host is named"
-            raise NotAllowed(f"{what}.", _MEND)
+            raise NotAllowed(f"{what}.", MEND)
         return found if "://" in found else f"https://{found}"
 
     def headers(self) -> Mapping[str, str]:
@@ -50,7 +51,7 @@ class Access:
         try:
             return dict(self._config.authenticate())
         except ValueError as error:
-            raise NotAllowed(f"Databricks at {self.host} gives no token: {_first(error)}.", _MEND) from error
+            raise NotAllowed(f"Databricks at {self.host} gives no token: {_first(error)}.", MEND) from error
 
     def client(self) -> WorkspaceClient:
         """The SDK's client, for what is not MLflow's."""
@@ -69,7 +70,7 @@ class Access:
             return Config(**chosen, retry_timeout_seconds=_RETRY_S, http_timeout_seconds=_ANSWER_S, product="amlflow")
         except ValueError as error:
             raise NotAllowed(
-                f"There is no way to sign in to Databricks at {self.host}: {_first(error)}.", _MEND
+                f"There is no way to sign in to Databricks at {self.host}: {_first(error)}.", MEND
             ) from error
 
     @cached_property
@@ -107,8 +108,10 @@ class Access:
 
 
 def quiet() -> None:
-    """The SDK warns at each client that is made of a host that does not say what it is."""
+    """The SDK warns at each client that is made of a host that does not say what it is; MLflow draws its bars into any file."""
     logging.getLogger("databricks.sdk").setLevel(logging.ERROR)
+    if not sys.stderr.isatty():
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 
 def _check_variables(profile: str, section: Mapping[str, str]) -> None:

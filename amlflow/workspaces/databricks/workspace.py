@@ -1,12 +1,13 @@
-"""A Databricks workspace as a place for runs and models. Jobs and endpoints stay on this machine."""
+"""A Databricks workspace as a place for runs and models, and for jobs on its clusters. Endpoints stay on this machine."""
 
 from __future__ import annotations
 
 import contextlib
 import secrets
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from amlflow import paths
 from amlflow.errors import AmlflowError, NotAllowed
@@ -16,14 +17,18 @@ from amlflow.journal.errors import Refused
 from amlflow.journal.rest import Behind
 from amlflow.journal.retry import RetryPolicy
 from amlflow.journal.sinks import Opener
-from amlflow.workspaces.base import Artifact
+from amlflow.workspaces.base import Artifact, ModelVersion
 from amlflow.workspaces.databricks.access import Access
 from amlflow.workspaces.databricks.artifacts import DatabricksSink, Files
+from amlflow.workspaces.databricks.registries import Registries
 from amlflow.workspaces.databricks.rest import DatabricksRest
 from amlflow.workspaces.local import artifacts
 from amlflow.workspaces.server.artifacts import Artifacts
 from amlflow.workspaces.server.client import Client, Limits
 from amlflow.workspaces.server.rest import RestWorkspace
+
+if TYPE_CHECKING:
+    from amlflow.workspaces.databricks.cluster_jobs import ClusterJobs
 
 _POLICY = RetryPolicy(most=4, base_s=0.25, cap_s=2.0, deadline_s=10.0)
 # The route for the histories of many runs at once is that of the open-source server alone.
@@ -43,8 +48,7 @@ class DatabricksClient(Client):
 
 
 class DatabricksWorkspace(RestWorkspace):
-    """Nothing is asked, and nobody signed in, before it is needed. Models are those of the workspace's own registry, not of Unity
-    Catalog."""
+    """Nothing is asked, and nobody signed in, before it is needed."""
 
     kind: Literal["databricks"] = "databricks"
 
@@ -54,6 +58,13 @@ class DatabricksWorkspace(RestWorkspace):
         self._rest = DatabricksRest(self.access, _POLICY)
         super().__init__(DatabricksClient(self._rest, f"Databricks ({self._asked})", _LIMITS), self._asked)
         self._files = Files(self.access)
+        self._registries = self._models = Registries(self._client, self.name, self.access)
+
+    @cached_property
+    def jobs(self) -> ClusterJobs:
+        from amlflow.workspaces.databricks.cluster_jobs import ClusterJobs
+
+        return ClusterJobs(self, self.access)
 
     def away(self, timeout_s: float) -> str:
         with contextlib.suppress(AmlflowError):
@@ -121,10 +132,28 @@ class DatabricksWorkspace(RestWorkspace):
         near = self.list_artifacts(run_id, path.strip("/").rpartition("/")[0]) if path.strip("/") else []
         return self._files.copy_out(root, path, destination, near)
 
+    def create_model_version(
+        self, name: str, source: str, run_id: str, description: str, tags: Mapping[str, str]
+    ) -> ModelVersion:
+        if not self._registries.in_catalog(name):
+            return super().create_model_version(name, source, run_id, description, tags)
+        is_folder = not source.startswith(("models:/", "runs:/")) and Path(source).is_dir()
+        recorded, run_id = (source, run_id) if is_folder else self._registrable(name, source, run_id)
+        folder = Path(source) if is_folder else self.fetch(recorded)
+        return self._registries.catalog.create(name, recorded, run_id, description, tags, folder)
+
     def fetch(self, location: str) -> Path:
         if Path(location).is_absolute() and (Path(location) / "MLmodel").is_file():
             return Path(location)
+        if self._is_catalogued(location):
+            catalog = self._registries.catalog
+            return self._files.fetch(catalog.stored_at(location), lambda: catalog.repository(location))
         return self._files.fetch(self._stored(location))
 
     def fetch_file(self, location: str, path: str, destination: Path) -> Path:
         return artifacts.copy_out(self.fetch(location), path, destination)
+
+    def _is_catalogued(self, location: str) -> bool:
+        if not location.startswith("models:/") or location.startswith("models:/m-"):
+            return False
+        return self._registries.in_catalog(location.removeprefix("models:/").rpartition("/")[0])

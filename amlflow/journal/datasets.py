@@ -1,0 +1,110 @@
+"""The rows of the datasets that a program logs, kept with its run where that is asked for.
+
+MLflow keeps of a dataset its name, digest, schema and source; one that was made in memory has the program for its source, and is
+gone when that ends. Kept rows are what a monitor can hold later data against.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import Any, Iterable, Mapping, Optional, Set, Tuple
+
+# How many rows of each dataset are kept at most; unset for none.
+ROWS = "AMLFLOW_KEEP_DATASETS"
+FOLDER = "amlflow/datasets"
+# What MLflow tells of a dataset's part in a run stands in this tag of it: `training`, or `train` by autologging.
+_CONTEXT = "mlflow.data.context"
+_DATASET = "_amlflow_dataset"
+
+_kept: Set[Tuple[str, str]] = set()
+
+
+def most_rows(env: Optional[Mapping[str, str]] = None) -> int:
+    """0 where nothing is to be kept."""
+    text = (os.environ if env is None else env).get(ROWS, "")
+    return int(text) if text.isdigit() else 0
+
+
+def remember() -> None:
+    """From now on each record of a dataset, which has none of its rows, leads to the dataset that has them."""
+    from mlflow.data.dataset import Dataset
+
+    original = Dataset._to_mlflow_entity
+    if getattr(original, _DATASET, False):
+        return
+
+    def entity_of(self: Any) -> Any:
+        entity = original(self)
+        setattr(entity, _DATASET, self)
+        return entity
+
+    setattr(entity_of, _DATASET, True)
+    Dataset._to_mlflow_entity = entity_of
+
+
+def keep(inputs: Iterable[Any], artifact_uri: str, most: int) -> None:
+    """Put the rows of what was logged for training among the run's artifacts, as `FOLDER/DIGEST.parquet`; of more than `most`
+    rows a random choice, the same each time. Raises whatever pandas and the artifacts' store raise."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    for item in inputs:
+        dataset = getattr(item.dataset, _DATASET, None)
+        context = next((tag.value for tag in item.tags or () if tag.key == _CONTEXT), "")
+        key = (artifact_uri, item.dataset.digest)
+        if dataset is None or key in _kept or not (context or "train").startswith("train"):
+            continue
+        table = _table(dataset, most)
+        if table is None:
+            continue
+        with tempfile.TemporaryDirectory(prefix="amlflow-dataset-") as folder:
+            file = _written(table, os.path.join(folder, item.dataset.digest))
+            get_artifact_repository(artifact_uri).log_artifact(file, FOLDER)
+        _kept.add(key)
+
+
+def _table(dataset: Any, most: int) -> Any:
+    """A pandas frame with named columns; None for data that are no table, such as images."""
+    if hasattr(dataset, "ds"):
+        rows = dataset.ds
+        rows = rows.shuffle(seed=0).select(range(most)) if len(rows) > most else rows
+        return rows.to_pandas()
+    found = getattr(dataset, "df", None)
+    if found is None:
+        found = _of_arrays(getattr(dataset, "features", None), getattr(dataset, "targets", None))
+    elif hasattr(found, "sparkSession"):
+        found = found.limit(most).toPandas()
+    elif not hasattr(found, "iloc"):
+        found = (found.sample(most, seed=0) if len(found) > most else found).to_pandas()
+    if found is None:
+        return None
+    found = found.sample(most, random_state=0) if len(found) > most else found
+    return found.rename(columns=str)
+
+
+def _of_arrays(features: Any, targets: Any) -> Any:
+    """Columns of an array are called by their numbers, as MLflow's scoring server calls them; a single target `target`."""
+    import pandas
+
+    named = {}
+    for name, part in (("", features), ("target", targets)):
+        arrays = part if isinstance(part, dict) else {name: part}
+        for key, array in arrays.items():
+            if array is None:
+                continue
+            if not hasattr(array, "ndim") or array.ndim not in (1, 2):
+                return None
+            if array.ndim == 1 or (array.shape[1] == 1 and key):
+                named[str(key or 0)] = array.reshape(-1)
+            else:
+                named.update({"%s%s" % (key and "%s_" % key, i): array[:, i] for i in range(array.shape[1])})
+    return pandas.DataFrame(named) if named else None
+
+
+def _written(table: Any, stem: str) -> str:
+    try:
+        table.to_parquet(stem + ".parquet", index=False)
+        return stem + ".parquet"
+    except ImportError:
+        table.to_csv(stem + ".csv", index=False)
+        return stem + ".csv"

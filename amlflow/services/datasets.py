@@ -1,0 +1,93 @@
+"""The MLflow datasets that a run has logged, and their rows where they can still be had."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from amlflow.errors import AmlflowError
+from amlflow.monitoring import frames
+from amlflow.workspaces.base import Run, Workspace
+
+_CONTEXT_TAG = "mlflow.data.context"
+# Sources that a program alone can read, or that are read here without MLflow.
+_NOT_FETCHED = ("code", "local", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """`source` is the JSON by which MLflow's class of `source_type` finds the data."""
+
+    name: str
+    digest: str
+    source_type: str
+    source: str
+    is_training: bool
+
+    @property
+    def address(self) -> str:
+        """Where the data come from; empty for what was made in a program's memory."""
+        try:
+            found = json.loads(self.source or "{}")
+        except ValueError:
+            return ""
+        found = found if isinstance(found, dict) else {}
+        return str(found.get("uri") or found.get("url") or found.get("path") or "")
+
+
+def of_run(workspace: Workspace, run: Run) -> list[Logged]:
+    """Those for training first."""
+    body = workspace.behind().request("GET", "/api/2.0/mlflow/runs/get", {"run_id": run.id})["run"]
+    found = []
+    for item in (body.get("inputs") or {}).get("dataset_inputs") or []:
+        dataset = {key: str(value or "") for key, value in (item.get("dataset") or {}).items()}
+        context = next((tag.get("value") for tag in item.get("tags") or [] if tag.get("key") == _CONTEXT_TAG), "")
+        name, digest, kind, source = (dataset.get(key, "") for key in ("name", "digest", "source_type", "source"))
+        found.append(Logged(name, digest, kind, source, str(context).startswith("train")))
+    return sorted(found, key=lambda dataset: not dataset.is_training)
+
+
+def file_of(dataset: Logged, scratch: Path) -> Path | None:
+    """The file or folder of the dataset: on this machine, or fetched into `scratch` by MLflow's own class of its source. None
+    where it was made in a program's memory, or is no table. Raises `AmlflowError` where it cannot be fetched."""
+    address = dataset.address
+    path = Path(unquote(urlsplit(address).path) if address.startswith("file://") else address)
+    if address and "://" not in str(path) and path.exists():
+        return path if path.is_dir() or path.suffix.lower() in frames.SUFFIXES else None
+    if dataset.source_type in _NOT_FETCHED or Path(urlsplit(address).path).suffix.lower() not in frames.SUFFIXES:
+        return None
+    from mlflow.data import get_source
+    from mlflow.entities import Dataset
+
+    target = scratch / "dataset"
+    target.mkdir(parents=True, exist_ok=True)
+    try:
+        entity = Dataset(dataset.name, dataset.digest, dataset.source_type, dataset.source)
+        return Path(get_source(entity).load(str(target)))
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        for secret in filter(None, (urlsplit(address).query, urlsplit(address).netloc.rpartition("@")[0])):
+            reason = reason.replace(secret, "…")
+        raise AmlflowError(
+            f"The dataset {dataset.name!r} cannot be fetched from {_without_secrets(address)!r}: {reason[:300]}.",
+            "Check that the address answers and that you may read it, or name a file with --baseline FILE.",
+        ) from error
+
+
+def shown(dataset: Logged) -> str:
+    """Which it is, and why it cannot be read."""
+    if not dataset.address or dataset.source_type == "code":
+        return f"the dataset {dataset.name!r}, which was made in the program's memory"
+    return (
+        f"the dataset {dataset.name!r}, whose source {_without_secrets(dataset.address)[:100]!r} is no table to be had"
+    )
+
+
+def _without_secrets(address: str) -> str:
+    """An address without what signs in: a password before its host, or a signature after its path."""
+    parts = urlsplit(address)
+    if not parts.netloc:
+        return address
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
