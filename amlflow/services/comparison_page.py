@@ -23,7 +23,7 @@ Place = Callable[[str], tuple[Workspace, str]]
 _COMMIT_TAG = "mlflow.source.git.commit"
 # The page shows files side by side, which is of use for few runs; each costs requests.
 RUNS_WITH_FILES = 12
-MOST_RUNS = 10_000
+MOST_RUNS = 5_000
 _FILE_BYTES = 3_500_000
 _CHANGE_CHARACTERS = 100_000
 # As many series are read at once as make requests worth while and fit in memory at 10,000 points each.
