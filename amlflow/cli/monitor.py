@@ -11,7 +11,9 @@ from amlflow.cli.completers import complete_endpoint, complete_run
 from amlflow.cli.framework import Command, noun
 from amlflow.cli.monitor_options import (
     AgainstOption,
+    AverageOption,
     BaselineOption,
+    ColumnOption,
     DataOption,
     EveryOption,
     ExperimentOption,
@@ -55,6 +57,7 @@ def drift(
     metric: MetricOption = None,
     threshold: ThresholdOption = None,
     prediction: PredictionOption = None,
+    column: ColumnOption = None,
     ignore: IgnoreOption = None,
     kind: KindOption = None,
     fail_on_drift: Annotated[
@@ -85,6 +88,7 @@ def drift(
         monitoring.predictions(prediction or []),
         ignore or [],
         monitoring.kinds(kind or []),
+        column or [],
     )
     monitoring.drift(
         State.of(ctx), request, monitoring.View(markdown, html, log, experiment, fail_on_drift, fail_if or [])
@@ -101,8 +105,9 @@ def performance(
     task: TaskOption = "",
     prediction: Annotated[str, typer.Option("--prediction", metavar="COLUMN", help="The model's answer.")] = "",
     target: TargetOption = "",
-    score: ScoreOption = "",
+    score: ScoreOption = None,
     positive: PositiveOption = "",
+    average: AverageOption = "",
     window: WindowOption = "",
     until: UntilOption = "",
     every: EveryOption = "",
@@ -134,7 +139,9 @@ def performance(
     monitoring.need(join, "--join ID, the column that data and truth have in common")
     rows = DataRequest(name, data or [], window, until, every, time)
     known = tracking.pairs(against, "metric of the training run") if against else {}
-    request = PerformanceRequest(rows, truth, join, task, prediction, target, score, positive, baseline, known)
+    request = PerformanceRequest(
+        rows, truth, join, task, prediction, target, score or [], positive, average, baseline, known
+    )
     monitoring.performance(
         State.of(ctx), request, monitoring.View(markdown, html, log, experiment, fail_on_worse, fail_if or [])
     )

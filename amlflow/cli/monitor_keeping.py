@@ -29,8 +29,9 @@ class Truth:
     join: str
     task: str
     target: str
-    score: str
+    scores: Sequence[str]
     positive: str
+    average: str
     against: Sequence[str]
 
 
@@ -43,6 +44,7 @@ class Columns:
     predictions: Sequence[str]
     ignore: Sequence[str]
     kinds: Sequence[str]
+    chosen: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +172,14 @@ def _refuse(options: Truth | Columns, what: str, mend: str) -> None:
                 "thresholds": "threshold",
                 "kinds": "kind",
                 "predictions": "prediction",
+                "scores": "score",
+                "chosen": "column",
             }
             raise UsageError(f"--{option.get(name, name)} is {what}.", mend)
 
 
 def _create_in_azure(state: State, kept: Kept, wanted: Monitor, limits: Sequence[str]) -> None:
+    from amlflow.cli.azure_monitors import rows_of
     from amlflow.services import azure_monitors
 
     spec = azure_monitors.plan(state.workspace, wanted, kept.emails, limits)
@@ -183,7 +188,8 @@ def _create_in_azure(state: State, kept: Kept, wanted: Monitor, limits: Sequence
         state.note(f"Wrote {kept.export}: `az ml schedule create --file {kept.export}` creates the monitor.")
         state.out.one({"name": spec.name, "file": kept.export}, "file")
         return
-    state.out.one(azure_monitors.create(state.workspace, spec, kept.replacing), "name")
+    made = azure_monitors.create(state.workspace, spec, kept.replacing)
+    state.out.one(made, "name", rows_of(made))
 
 
 def _request(watched: Watched) -> DriftRequest | PerformanceRequest:
@@ -201,6 +207,7 @@ def _request(watched: Watched) -> DriftRequest | PerformanceRequest:
             monitoring.predictions(columns.predictions),
             columns.ignore,
             monitoring.kinds(columns.kinds),
+            columns.chosen,
         )
     monitoring.need(truth.file, "--truth FILE, what came true")
     monitoring.need(truth.join, "--join ID, the column that data and truth have in common")
@@ -214,7 +221,17 @@ def _request(watched: Watched) -> DriftRequest | PerformanceRequest:
     known = tracking.pairs(list(truth.against), "metric of the training run") if truth.against else {}
     prediction = columns.predictions[0] if columns.predictions else ""
     return PerformanceRequest(
-        rows, truth.file, truth.join, truth.task, prediction, truth.target, truth.score, truth.positive, baseline, known
+        rows,
+        truth.file,
+        truth.join,
+        truth.task,
+        prediction,
+        truth.target,
+        truth.scores,
+        truth.positive,
+        truth.average,
+        baseline,
+        known,
     )
 
 

@@ -51,6 +51,10 @@ PredictionOption = Annotated[
     list[str] | None,
     typer.Option("--prediction", metavar="COLUMN[=BASELINE]", help="A column of the model's answers."),
 ]
+ColumnOption = Annotated[
+    list[str] | None,
+    typer.Option("--column", metavar="COLUMN", help="Compare this column; may be given several times."),
+]
 IgnoreOption = Annotated[list[str] | None, typer.Option("--ignore", metavar="COLUMN", help="Leave this column out.")]
 KindOption = Annotated[
     list[str] | None,
@@ -70,7 +74,16 @@ TaskOption = Annotated[
 ]
 TargetOption = Annotated[str, typer.Option("--target", metavar="COLUMN", help="The true value, in the truth.")]
 ScoreOption = Annotated[
-    str, typer.Option("--score", metavar="COLUMN", help="The positive class's probability, for the AUC.")
+    list[str] | None,
+    typer.Option(
+        "--score",
+        metavar="[CLASS=]COLUMN",
+        help="The positive class's probability, for the AUC; of several classes CLASS=COLUMN for each.",
+    ),
+]
+AverageOption = Annotated[
+    str,
+    typer.Option("--average", metavar="macro|weighted", help="Over classes: all alike, or each by its number of rows."),
 ]
 PositiveOption = Annotated[
     str, typer.Option("--positive", metavar="CLASS", help="Which class precision and recall are of.")

@@ -10,7 +10,9 @@ from amlflow.cli.completers import complete_endpoint, complete_monitor
 from amlflow.cli.framework import Command
 from amlflow.cli.monitor_options import (
     AgainstOption,
+    AverageOption,
     BaselineOption,
+    ColumnOption,
     DataOption,
     ExperimentOption,
     FailIfOption,
@@ -75,6 +77,7 @@ def create(
     metric: MetricOption = None,
     threshold: ThresholdOption = None,
     prediction: PredictionOption = None,
+    column: ColumnOption = None,
     ignore: IgnoreOption = None,
     kind: KindOption = None,
     performance: Annotated[
@@ -84,8 +87,9 @@ def create(
     join: JoinOption = "",
     task: TaskOption = "",
     target: TargetOption = "",
-    score: ScoreOption = "",
+    score: ScoreOption = None,
     positive: PositiveOption = "",
+    average: AverageOption = "",
     against: AgainstOption = None,
     fail: Annotated[
         bool,
@@ -122,8 +126,8 @@ def create(
     from amlflow.services.monitored_data import DataRequest
 
     rows = DataRequest(endpoint, data or [], window, "", split, time)
-    truths = keeping.Truth(truth, join, task, target, score, positive, against or [])
-    columns = keeping.Columns(metric or [], threshold or [], prediction or [], ignore or [], kind or [])
+    truths = keeping.Truth(truth, join, task, target, score or [], positive, average, against or [])
+    columns = keeping.Columns(metric or [], threshold or [], prediction or [], ignore or [], kind or [], column or [])
     kept = keeping.Kept(name, every, cron, webhook, email or [], fail, fail_if or [], experiment, export, replace)
     keeping.create(State.of(ctx), kept, keeping.Watched(rows, baseline, columns, truths, performance))
 

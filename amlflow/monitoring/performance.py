@@ -9,7 +9,7 @@ from typing import Any
 
 from amlflow.errors import AmlflowError, UsageError, nearest
 from amlflow.monitoring import columns, estimates
-from amlflow.monitoring.estimates import Estimate, Task
+from amlflow.monitoring.estimates import Average, Estimate, Task
 from amlflow.monitoring.frames import Frame
 from amlflow.monitoring.windows import Window
 
@@ -22,25 +22,26 @@ _TRUE_LABELS = ("1", "true", "yes", "y", "positive", "pos")
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Which column is what: in the data `join`, `prediction` and, for the area under the curve, `score`; in the truth
-    `truth_join` and `target`."""
+    """Which column is what: in the data `join`, `prediction` and, for the area under the curve, `scores`: the column of each
+    class's probability, or the positive one's alone under the empty name; in the truth `truth_join` and `target`."""
 
     join: str
     truth_join: str
     prediction: str
     target: str
-    score: str = ""
+    scores: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """Rows of the data (by their places in it) that have a truth, with both values as labels or numbers; `scores` may be None."""
+    """Rows of the data (by their places in it) that have a truth, with both values as labels or numbers, and the `scores` by
+    class as `Names` has them."""
 
     task: Task
     places: Array
     truth: Array
     predicted: Array
-    scores: Array
+    scores: Mapping[str, Array]
     notes: Sequence[str]
 
 
@@ -62,7 +63,7 @@ class PerformanceWindow:
 @dataclass(frozen=True, slots=True)
 class PerformanceReport:
     """`before` holds, by metric, what the training run has logged; `positive` is the class that was taken for the positive
-    one."""
+    one, empty where the metrics are a mean over all classes, by `average`."""
 
     data: str
     truth: str
@@ -70,6 +71,7 @@ class PerformanceReport:
     windows: Sequence[PerformanceWindow]
     notes: Sequence[str]
     positive: str = ""
+    average: Average = "macro"
     before: Mapping[str, Logged] = field(default_factory=dict)
     baseline: str = ""
 
@@ -121,11 +123,14 @@ def join(data: Frame, truth: Frame, names: Names, task: Task | None) -> Joined:
         truths, guesses = (side.numbers[there] for side in sides)
     else:
         truths, guesses = (np.array([*side.labels, ""], dtype=object)[side.codes][there] for side in sides)
-    return Joined(task, rows[there], truths, guesses, _scores(data, names.score, rows[there]), notes)
+    scores = {label: _scores(data, name, rows[there]) for label, name in names.scores.items()}
+    if task == "classification":
+        scores = _of_known_classes(scores, truths, notes)
+    return Joined(task, rows[there], truths, guesses, scores, notes)
 
 
 def evaluate(
-    joined: Joined, window_of: Sequence[tuple[Window, Array | None]], positive: str
+    joined: Joined, window_of: Sequence[tuple[Window, Array | None]], positive: str, average: Average = "macro"
 ) -> list[PerformanceWindow]:
     """`window_of` has a mask of the data's rows for each window, None for all. Empty windows have no estimates."""
     labels = sorted({*joined.truth, *joined.predicted}) if joined.task == "classification" else []
@@ -137,9 +142,13 @@ def evaluate(
         if len(truth) and joined.task == "regression":
             shown = estimates.of_numbers(truth, predicted)
         elif len(truth):
-            shown = estimates.of_labels(truth, predicted, positive, labels)
-            if joined.scores is not None and positive:
-                shown.append(estimates.of_scores(truth == positive, joined.scores[chosen]))
+            shown = estimates.of_labels(truth, predicted, positive, labels, average)
+            scores = {label: values[chosen] for label, values in joined.scores.items()}
+            of_positive = scores.get(positive, scores.get("")) if positive else None
+            if of_positive is not None:
+                shown.append(estimates.of_scores(truth == positive, of_positive))
+            elif scores and "" not in scores:
+                shown.append(estimates.of_class_scores(truth, scores, average))
         found.append(PerformanceWindow(window, len(truth), shown))
     return found
 
@@ -191,10 +200,11 @@ _USUAL: Mapping[Task, Mapping[str, Sequence[str]]] = {
         "precision": ("precision", "precision_score"),
         "recall": ("recall", "recall_score"),
         "f1": ("f1", "f1_score"),
-        "auc": ("auc", "roc_auc", "roc_auc_score", "auroc"),
+        "auc": ("auc", "roc_auc", "roc_auc_score", "roc_auc_ovr", "auroc"),
     },
     "regression": {
         "mae": ("mae", "mean_absolute_error"),
+        "mape": ("mape", "mean_absolute_percentage_error"),
         "rmse": ("rmse", "root_mean_squared_error"),
         "r2": ("r2", "r2_score"),
     },
@@ -263,14 +273,30 @@ def _task(target: Any, predicted: Any) -> Task:
 
 
 def _scores(data: Frame, name: str, places: Array) -> Array:
-    if not name:
-        return None
     import numpy as np
 
     found = columns.values(data.column(name), "numeric").numbers[places]
     if np.isnan(found).any():
         raise AmlflowError(
             f"The column {name!r} has {int(np.isnan(found).sum())} rows without a number.",
-            "--score names the column of the positive class's probability.",
+            "--score names the column of the positive class's probability, or of each class: CLASS=COLUMN.",
         )
     return found
+
+
+def _of_known_classes(scores: Mapping[str, Array], truths: Array, notes: list[str]) -> dict[str, Array]:
+    """Without those of a class that is nowhere the truth. Raises `UsageError` where a class has no score while others have."""
+    classes = sorted(set(truths))
+    if not scores or "" in scores:
+        return dict(scores)
+    lacking = [label for label in classes if label not in scores]
+    if lacking:
+        near = nearest(lacking[0], list(scores))
+        raise UsageError(
+            f"--score: the class {lacking[0]!r} has no score.{f' Is it {near}?' if near else ''}",
+            f"Give one for each class: {', '.join(f'--score {label}=COLUMN' for label in classes[:_SHOWN])}.",
+        )
+    extra = [label for label in scores if label not in classes]
+    if extra:
+        notes.append(f"The scores of {', '.join(map(repr, extra))} are left out: no truth is of that class.")
+    return {label: scores[label] for label in classes}

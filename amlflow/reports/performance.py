@@ -32,6 +32,9 @@ def summary(report: PerformanceReport) -> list[str]:
     lines = list(report.notes)
     if report.positive:
         lines.append(f"The positive class is {report.positive!r}.")
+    elif report.task == "classification":
+        way = "weighted by its rows" if report.average == "weighted" else "all alike (macro)"
+        lines.append(f"Precision, recall, F1 and the area under the curve are means over the classes, {way}.")
     if report.worse:
         lines.insert(0, f"Worse than in training, surely so at 95 %: {', '.join(report.worse)}.")
     elif report.before:
@@ -53,6 +56,7 @@ def document(report: PerformanceReport) -> dict[str, Any]:
         "truth": report.truth,
         "task": report.task,
         "positive": report.positive or None,
+        "average": None if report.positive or report.task != "classification" else report.average,
         "baseline": report.baseline or None,
         "worse": report.worse,
         "windows_without_data": sum(not window.rows for window in report.windows),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from amlflow.errors import AmlflowError, NotFound, UsageError
+from amlflow.errors import AmlflowError, NotFound, UsageError, nearest
 from amlflow.monitoring import metrics, thresholds, windows
 from amlflow.services import baselines, monitors
 from amlflow.services.monitoring import DriftRequest
@@ -88,7 +89,6 @@ def export(spec: MonitorSpec, file: Path) -> None:
 
 def _refuse(monitor: Monitor) -> None:
     data, request = monitor.request.data, monitor.request
-    drift = request if isinstance(request, DriftRequest) else None
     given = {
         "--webhook": monitor.webhook,
         "--fail-if": monitor.fail_if,
@@ -96,9 +96,9 @@ def _refuse(monitor: Monitor) -> None:
         "--data": data.files,
         "--time": data.time,
         "--split": data.every,
-        "--ignore": drift.ignore if drift else (),
         "--against": request.against if isinstance(request, PerformanceRequest) else (),
-        "--score": request.score if isinstance(request, PerformanceRequest) else "",
+        "--score": request.scores if isinstance(request, PerformanceRequest) else (),
+        "--average": request.average if isinstance(request, PerformanceRequest) else "",
         "--positive": request.positive if isinstance(request, PerformanceRequest) else "",
     }
     for option, value in given.items():
@@ -143,6 +143,7 @@ def _drift(
 ) -> list[Signal]:
     known = thresholds.parse(request.metrics, request.thresholds, [])
     types = _types(request.kinds)
+    features = _features(workspace, request)
     reference = _baseline(workspace, service, request)
     asked = MonitorData(_collected(collections, "model_inputs"), "uri_folder", "model_inputs", window)
     kinds: tuple[tuple[str, metrics.MetricKind, Sequence[str]], ...] = (
@@ -155,14 +156,14 @@ def _drift(
         for metric in every
         if known.wants(metric) and (limit := known.of("", metric, kind)) is not None
     ]
-    found = [Signal("data_drift", asked, reference, drifting, True, types)] if drifting else []
+    found = [Signal("data_drift", asked, reference, drifting, True, types, features)] if drifting else []
     rates = {
         m: limit for m in metrics.OF_QUALITY if known.wants(m) and (limit := known.of("", m, "quality")) is not None
     }
     if rates:
         quality = [Limit(metric, of, limit.value) for of, _, _ in kinds for metric, limit in rates.items()]
         alert = any(limit.enforced for limit in rates.values())
-        found.append(Signal("data_quality", asked, reference, quality, alert, types))
+        found.append(Signal("data_quality", asked, reference, quality, alert, types, features))
     if len(request.predictions) > 1:
         raise UsageError("A monitor of Azure ML takes one --prediction.", "Leave out the others.")
     for column, target in request.predictions.items():
@@ -211,6 +212,33 @@ def _performance(
     return Signal(
         "model_performance", answers, _asset(service, request.truth, "--truth", "ground_truth", window, columns), found
     )
+
+
+def _features(workspace: Workspace, request: DriftRequest) -> list[str]:
+    """The columns to compare, none for all. The API takes those that are wanted: what is left after --ignore is told from the
+    signature of the endpoint's model. Raises `UsageError` where there is none, and for a column that it has not."""
+    if not request.ignore:
+        return list(request.columns)
+    every = list(request.columns)
+    if not every:
+        with contextlib.suppress(NotFound):
+            every = list(baselines.find_trained(workspace, "", request.data.name.partition("/")[0]).inputs)
+    if not every:
+        raise UsageError(
+            "Nothing says which columns are left after --ignore: the model's signature is not known.",
+            "Name those that are to be compared with --column.",
+        )
+    for column in request.ignore:
+        if column not in every:
+            near = nearest(column, every)
+            raise UsageError(
+                f"--ignore: the model has no input {column!r}.{f' Did you mean {near}?' if near else ''}",
+                f"Inputs: {', '.join(every[:20])}.",
+            )
+    left = [column for column in every if column not in request.ignore]
+    if not left:
+        raise UsageError("--ignore leaves no column to compare.", "Leave out one of them.")
+    return left
 
 
 def _baseline(workspace: Workspace, service: Service, request: DriftRequest) -> MonitorData:

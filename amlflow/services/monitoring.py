@@ -24,8 +24,9 @@ _FEW_ROWS = 200
 
 @dataclass(frozen=True, slots=True)
 class DriftRequest:
-    """`predictions` maps columns of the model's answers to the baseline's columns, `kinds` columns to what they are; `ignore` are
-    columns to leave out, `metrics` those wanted, all when empty, `thresholds` as `thresholds.parse` reads them."""
+    """`predictions` maps columns of the model's answers to the baseline's columns, `kinds` columns to what they are; `columns`
+    are those to compare, all when empty, and `ignore` those to leave out; `metrics` are those wanted, all when empty,
+    `thresholds` as `thresholds.parse` reads them."""
 
     data: DataRequest
     baseline: str = ""
@@ -34,6 +35,10 @@ class DriftRequest:
     predictions: Mapping[str, str] = field(default_factory=dict)
     ignore: Sequence[str] = ()
     kinds: Mapping[str, str] = field(default_factory=dict)
+    columns: Sequence[str] = ()
+
+    def takes(self, column: str) -> bool:
+        return column not in self.ignore and (not self.columns or column in self.columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +81,12 @@ def _paired(
     opened: Opened, baseline: Frame, signature: Sequence[str], request: DriftRequest
 ) -> tuple[list[list[Pair]], list[str]]:
     """For each frame its pairs, and a sentence on what has no counterpart; `signature` are the inputs of the model."""
-    when = monitored_data.time_column(opened, request.data)
-    known = [name for name in baseline.names if name not in (when, *request.ignore)]
-    _check_columns(request.ignore, [*baseline.names, *(n for f in opened.frames for n in f.names)], "--ignore")
     asked = {column: target or column for column, target in request.predictions.items()}
+    others = _of_records(opened, request)
+    known = [n for n in baseline.names if n not in others and (request.takes(n) or n in asked.values())]
+    every = [*baseline.names, *(name for frame in opened.frames for name in frame.names)]
+    _check_columns(request.ignore, every, "--ignore")
+    _check_columns(request.columns, every, "--column")
     _check_columns(asked, [name for frame in opened.frames for name in frame.names], "--prediction")
     _check_columns(asked.values(), known, "--prediction")
     notes: list[str] = []
@@ -106,11 +113,15 @@ def _paired(
 
 
 def _values_of(opened: Opened, frame: Frame, request: DriftRequest) -> list[str]:
-    """The columns that are compared: not those that say when and by which request a row came."""
-    others = {monitored_data.time_column(opened, request.data), *request.ignore}
-    if opened.is_collected:
-        others.add(records.CORRELATION)
-    return [name for name in frame.names if name not in others]
+    """The columns that are compared."""
+    others = _of_records(opened, request)
+    return [name for name in frame.names if name not in others and request.takes(name)]
+
+
+def _of_records(opened: Opened, request: DriftRequest) -> set[str]:
+    """The columns that say when and by which request a row came."""
+    when = monitored_data.time_column(opened, request.data)
+    return {when, records.CORRELATION} if opened.is_collected else {when}
 
 
 def _predictions(frame: Frame, asked: Mapping[str, str]) -> list[Pair]:

@@ -144,6 +144,8 @@ def check(monitor: Monitor) -> None:
             raise UsageError("There is nothing to compare with.", "Name a file, a run or a model with --baseline.")
     elif request.task not in ("", *performing.TASKS):
         raise UsageError(f"There is no task {request.task!r}.", f"It is {' or '.join(performing.TASKS)}.")
+    elif request.average not in ("", *performing.AVERAGES):
+        raise UsageError(f"There is no average {request.average!r}.", f"It is {' or '.join(performing.AVERAGES)}.")
 
 
 def get(workspace: Workspace, name: str) -> Monitor:

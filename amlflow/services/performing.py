@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
 from amlflow.errors import NotFound, UsageError
 from amlflow.monitoring import frames, performance, records
-from amlflow.monitoring.estimates import Task
+from amlflow.monitoring.estimates import Average, Task
 from amlflow.monitoring.frames import Frame, Source
 from amlflow.monitoring.performance import Logged, Names, PerformanceReport
 from amlflow.services import baselines, monitored_data
@@ -18,12 +18,14 @@ from amlflow.services.monitored_data import DataRequest, Opened
 from amlflow.workspaces.base import Workspace
 
 TASKS = ("classification", "regression")
+AVERAGES = ("macro", "weighted")
 
 
 @dataclass(frozen=True, slots=True)
 class PerformanceRequest:
-    """`join` is COLUMN, or COLUMN=TRUTH_COLUMN; `prediction`, `target` and `score` name columns, empty for the only one that
-    can be meant; `against` maps our metrics to those of the training run that `baseline` (a run or model) names."""
+    """`join` is COLUMN, or COLUMN=TRUTH_COLUMN; `prediction` and `target` name columns, empty for the only one that can be
+    meant; `scores` are the column of the positive class's score, or CLASS=COLUMN for each class; `average` is over classes, macro
+    when empty; `against` maps our metrics to those of the training run that `baseline` (a run or model) names."""
 
     data: DataRequest
     truth: str
@@ -31,8 +33,9 @@ class PerformanceRequest:
     task: str = ""
     prediction: str = ""
     target: str = ""
-    score: str = ""
+    scores: Sequence[str] = ()
     positive: str = ""
+    average: str = ""
     baseline: str = ""
     against: Mapping[str, str] = field(default_factory=dict)
 
@@ -52,6 +55,9 @@ def find_performance(
     """Raises `NotFound` for a window without data or truth, `AmlflowError` where nothing joins."""
     if request.task not in ("", *TASKS):
         raise UsageError(f"There is no task {request.task!r}.", f"It is {' or '.join(TASKS)}.")
+    if request.average not in ("", *AVERAGES):
+        raise UsageError(f"There is no average {request.average!r}.", f"It is {' or '.join(AVERAGES)}.")
+    average = cast("Average", request.average or AVERAGES[0])
     trained = _trained(workspace, request)
     located = monitored_data.locate(workspace, request.data)
     files = baselines.tables_in(Path(request.truth).expanduser())
@@ -69,7 +75,7 @@ def find_performance(
     whole = Opened(opened.label, answers, None, opened.span, opened.is_collected)
     parted = monitored_data.part(whole, request.data)
     found, unsaid = monitored_data.without_unfinished(
-        performance.evaluate(joined, list(zip(parted.windows, parted.masks[0], strict=True)), positive)
+        performance.evaluate(joined, list(zip(parted.windows, parted.masks[0], strict=True)), positive, average)
     )
     if not any(window.rows for window in found):
         raise NotFound(
@@ -77,11 +83,22 @@ def find_performance(
             "Take a longer --window, or another --until.",
         )
     notes = [*joined.notes, *parted.notes, *unsaid]
-    if request.score and not positive:
-        notes.append("The area under the curve is of two classes: name the one that the score is of with --positive.")
+    if joined.task == "classification" and "" in joined.scores and not positive:
+        notes.append(
+            "One score tells the area under the curve of one class: name it with --positive, or give --score CLASS=COLUMN for "
+            "each."
+        )
     before = _before(trained, request, joined.task, notes)
     report = PerformanceReport(
-        opened.label, request.truth, joined.task, found, notes, positive, before, trained.run.name if trained else ""
+        opened.label,
+        request.truth,
+        joined.task,
+        found,
+        notes,
+        positive,
+        average,
+        before,
+        trained.run.name if trained else "",
     )
     name = request.data.name or (trained.name if trained else Path(request.data.files[0]).stem)
     return Performed(report, name, trained.run.id if trained else "")
@@ -139,12 +156,29 @@ def _names(
 ) -> Names:
     target = request.target or _only(truth, {truth_join}, "--target", "the truth")
     monitored_data.check_column(truth, target, "--target")
-    others = {join, request.score, records.CORRELATION, monitored_data.time_column(opened, request.data)}
+    scores = _scores(answers, request.scores)
+    others = {join, *scores.values(), records.CORRELATION, monitored_data.time_column(opened, request.data)}
     prediction = request.prediction or _only(answers, others, "--prediction", "the predictions")
     monitored_data.check_column(answers, prediction, "--prediction")
-    if request.score:
-        monitored_data.check_column(answers, request.score, "--score")
-    return Names(join, truth_join, prediction, target, request.score)
+    return Names(join, truth_join, prediction, target, scores)
+
+
+def _scores(answers: Frame, given: Sequence[str]) -> dict[str, str]:
+    """The columns by their classes; of a single one that is no CLASS=COLUMN, by the empty name."""
+    if len(given) == 1 and (given[0] in answers.names or "=" not in given[0]):
+        monitored_data.check_column(answers, given[0], "--score")
+        return {"": given[0]}
+    found: dict[str, str] = {}
+    for item in given:
+        label, separator, column = item.partition("=")
+        if not separator or not label or label in found:
+            raise UsageError(
+                f"--score {item!r} names {'no class' if not separator or not label else 'a class twice'}.",
+                "With several, write CLASS=COLUMN for each class.",
+            )
+        monitored_data.check_column(answers, column, "--score")
+        found[label] = column
+    return found
 
 
 def _only(frame: Frame, others: set[str], option: str, what: str) -> str:

@@ -440,3 +440,31 @@ def test_runs_of_one_name_stay_apart_and_one_that_diverged_hides_no_other(
     assert "config" not in browser.js("return document.getElementById('parallel-chart').layout.xaxis.ticktext")
     browser.js("document.querySelector('#param-table summary').click()")
     assert "long long" in browser.texts("#param-table details[open]")[0]
+
+
+def test_a_page_follows_the_runs_that_go_on(amlflow: Any, local: LocalWorkspace, browser: Browser) -> None:
+    run = local.create_run(local.ensure_experiment("e").id, "slow", {}, {"lr": "0.1"})
+    local.log_batch(run.id, [Metric("loss", 1.0, 0, NOW)])
+    a_run(local, "quick", [Metric("loss", 0.5, 0, NOW)], {"lr": "0.2"})
+    page = amlflow.cwd / "page.html"
+    here = ("-w", f"local:{local.root}", "compare", "slow", "quick", "--html", str(page))
+    process = amlflow.start(*here, "--watch", "-q")
+    try:
+        browser.until(page.exists)
+        browser.open(page)
+        assert "this page follows them" in browser.texts("#about")[0]
+        enter(browser, "filter", "lr < 0.15")
+        enter(browser, "smoothing", "0.5")
+        local.log_batch(run.id, [Metric("loss", 0.25, 1, NOW + 1000)])
+        local.finish_run(run.id, "FINISHED")
+        assert process.wait(timeout=60) == 0, process.stderr.read()
+        browser.until(lambda: "FINISHED" in str(browser.texts("#run-table td")))
+        browser.until(lambda: browser.js("return document.documentElement.dataset.drawn === 'yes'"))
+    finally:
+        process.kill()
+        process.communicate()
+    assert "follows" not in browser.texts("#about")[0]
+    assert names(browser) == ["slow"]
+    assert browser.js("return document.getElementById('smoothing').value") == "0.5"
+    assert lines(browser)[0]["y"] == [1.0, 0.25]
+    assert browser.complaints() == []

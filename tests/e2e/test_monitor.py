@@ -523,6 +523,41 @@ def test_two_classes_have_an_area_under_the_curve(monitor: Callable[..., Ended],
     assert "no training run" in " ".join(found["notes"])
 
 
+def test_three_classes_have_an_area_by_the_scores_of_each(monitor: Callable[..., Ended], work: Path) -> None:
+    rng = random.Random(7)
+    made = []
+    for i in range(600):
+        true = rng.choice("abc")
+        scores = {f"p_{c}": rng.random() + 0.5 * (c == true) for c in "abc"}
+        guess = max("abc", key=lambda c: scores[f"p_{c}"])
+        made.append({"id": i, "prediction": guess, "true": true, **scores, "at": f"2024-01-0{1 + i // 300}"})
+    table(work / "answers.csv", made, "id", "prediction", "p_a", "p_b", "p_c", "at")
+    table(work / "truth.csv", made, "id", "true")
+    base = ("performance", "--data", "answers.csv", "--truth", "truth.csv", "--join", "id", "--time", "at")
+    each = ("--score", "a=p_a", "--score", "b=p_b", "--score", "c=p_c")
+    found = monitor(*base, *each, "--every", "1d", "-o", "json").json
+    assert (found["positive"], found["average"]) == (None, "macro")
+    for window in found["windows"]:
+        auc = next(item for item in window["metrics"] if item["metric"] == "auc")
+        assert auc["interval"] == "delong"
+        assert 0.6 < auc["low"] < auc["value"] < auc["high"] < 1
+    weighted = monitor(*base, *each, "--average", "weighted", "-o", "json").json["windows"][0]["metrics"]
+    by_name = {item["metric"]: item["value"] for item in weighted}
+    assert by_name["recall"] == pytest.approx(by_name["accuracy"])
+    of_one = monitor(*base, *each, "--positive", "b", "-o", "json").json["windows"][0]["metrics"]
+    assert next(item for item in of_one if item["metric"] == "auc")["interval"] == "hanley-mcneil"
+    assert "or give --score CLASS=COLUMN" in monitor(*base, "--score", "p_a", "--prediction", "prediction").err
+    for wrong, code, said in (
+        (each[:4], 2, "'c' has no score"),
+        (("--score", "p_a", "--score", "p_b"), 2, "names no class"),
+        ((*each[:4], "--score", "a=p_c"), 2, "a class twice"),
+        (("--score", "a=p_x"), 3, "p_x"),
+        ((*each, "--average", "mean"), 2, "mean"),
+    ):
+        refused = monitor(*base, *wrong)
+        assert (refused.code, said in refused.err) == (code, True), refused.err
+
+
 TRAIN = """
 import mlflow, mlflow.sklearn, pandas
 from mlflow.models import infer_signature

@@ -53,6 +53,17 @@ def _asset(azure: Running, name: str, kind: str, path: str = "none") -> str:
     return f"azureml:{name}:1"
 
 
+def _collect(amlflow: Any, work: Path, place: str, rows: list[dict[str, Any]], at: datetime) -> None:
+    """Put the rows where the collector does, a request each."""
+    lines = (
+        json.dumps({"time": at.isoformat(), "data": [row], "correlationid": f"c{i}"}) for i, row in enumerate(rows)
+    )
+    hour = work / "collected" / f"{at:%Y/%m/%d/%H}"
+    hour.mkdir(parents=True)
+    (hour / "a.jsonl").write_text("\n".join(lines))
+    amlflow.ok("datastore", "upload", "collected", place)
+
+
 def _model(azure: Running) -> str:
     uri = "azureml://datastores/workspaceblobstore/paths/none"
     place = f"{azure.workspace_path}/models/monitored/versions/1"
@@ -131,12 +142,8 @@ def test_a_runs_table_is_the_baseline_and_all_is_as_the_contract_says(
     assert empty.code == 3
     assert "contains no data" in empty.err.splitlines()[-1]
     now = datetime.now(timezone.utc)
-    moved = ({"age": 40 + i % 30, "price": i} for i in range(300))
-    lines = (json.dumps({"time": now.isoformat(), "data": [row], "correlationid": str(row["price"])}) for row in moved)
-    hour = work / "asked" / f"{now:%Y/%m/%d/%H}"
-    hour.mkdir(parents=True)
-    (hour / "a.jsonl").write_text("\n".join(lines))
-    amlflow.ok("datastore", "upload", "asked", f"modelDataCollector/{collecting}/model_inputs/")
+    moved = [{"age": 40 + i % 30, "price": i} for i in range(300)]
+    _collect(amlflow, work, f"modelDataCollector/{collecting}/model_inputs/", moved, now)
     # An answer that is lost leads to no second run.
     azure.run("fault", f"POST */schedules/{name}/trigger:lost:x1")
     drifted = amlflow("monitor", "run", name, "-o", "json")
@@ -161,13 +168,22 @@ def test_a_runs_table_is_the_baseline_and_all_is_as_the_contract_says(
     assert [problem for found in exchanges for problem in described.problems(found) or []] == []
 
 
-def test_performance_by_its_signal(azure: Running, amlflow: Any, collecting: str) -> None:
-    truth, name = _asset(azure, f"truth-{uuid.uuid4().hex[:6]}", "mltable"), f"score-{uuid.uuid4().hex[:6]}"
+def test_performance_by_its_signal(azure: Running, amlflow: Any, collecting: str, work: Path) -> None:
+    some = uuid.uuid4().hex[:6]
+    truth, name = _asset(azure, f"truth-{some}", "uri_file", f"truth-{some}/truth.csv"), f"score-{some}"
     base = ("monitor", "create", name, "--endpoint", collecting, "--performance", "--truth", truth, "--join", "id")
     columns = ("--task", "regression", "--prediction", "price", "--target", "paid")
     assert "--threshold" in amlflow(*base, *columns).err
     made = amlflow.ok(*base, *columns, "--threshold", "rmse=5", "-o", "json").json
     assert (made["kind"], made["thresholds"][0]["metric"]) == ("ModelPerformance", "RootMeanSquaredError")
+    said, now = [{"id": i, "price": 10 + i} for i in range(50)], datetime.now(timezone.utc)
+    _collect(amlflow, work, f"modelDataCollector/{collecting}/model_outputs/", said, now)
+    (work / "truth.csv").write_text("id,paid\n" + "".join(f"{i},{18 + i}\n" for i in range(50)))
+    amlflow.ok("datastore", "upload", "truth.csv", f"truth-{some}/")
+    ran = amlflow.ok("monitor", "run", name, "-o", "json")
+    readings = {item["metric"]: (item["value"], item["crossed"]) for item in ran.json["readings"]}
+    assert readings["RootMeanSquaredError"] == (8, True), "without --fail it ends well all the same"
+    assert readings["MeanAbsoluteError"] == (8, False), "which has no threshold"
     amlflow.ok("monitor", "delete", name)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,6 +39,10 @@ def test_classes_are_scored_as_scikit_learn_does(labels: tuple[np.ndarray, np.nd
     for name, score in (("precision", peer.precision_score), ("recall", peer.recall_score), ("f1", peer.f1_score)):
         assert found[name].value == pytest.approx(score(truth, guess, average="macro"))
         assert found[name].low < found[name].value < found[name].high
+    weighted = {item.metric: item for item in estimates.of_labels(truth, guess, "", ["a", "b", "c"], "weighted")}
+    for name, score in (("precision", peer.precision_score), ("recall", peer.recall_score), ("f1", peer.f1_score)):
+        assert weighted[name].value == pytest.approx(score(truth, guess, average="weighted"))
+        assert weighted[name].low < weighted[name].value < weighted[name].high
     own = {item.metric: item for item in estimates.of_labels(truth, guess, "b", ["a", "b", "c"])}
     for name, score in (("precision", peer.precision_score), ("recall", peer.recall_score), ("f1", peer.f1_score)):
         assert own[name].value == pytest.approx(score(truth, guess, average=None, labels=["b"])[0])
@@ -71,6 +76,40 @@ def test_the_area_under_the_curve_and_its_error() -> None:
     assert math.isnan(estimates.of_scores(np.ones(3, bool), np.arange(3.0)).value)
 
 
+def class_scores(truth: np.ndarray, seed: int) -> np.ndarray:
+    """Probabilities of a, b and c, with ties."""
+    rng = np.random.default_rng(seed)
+    raw = np.exp(rng.normal((truth[:, None] == np.array(["a", "b", "c"])) * 0.9, 1.0)).round(1) + 0.1
+    return raw / raw.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("average", ["macro", "weighted"])
+def test_the_area_of_several_classes_and_its_error(
+    labels: tuple[np.ndarray, np.ndarray], average: estimates.Average
+) -> None:
+    truth = labels[0]
+    made = class_scores(truth, 4)
+
+    def area(rows: Any) -> float:
+        return float(peer.roc_auc_score(truth[rows], made[rows], multi_class="ovr", average=average))
+
+    found = estimates.of_class_scores(truth, dict(zip("abc", made.T, strict=True)), average)
+    assert found.value == pytest.approx(area(slice(None)), abs=1e-12)
+    rng = np.random.default_rng(5)
+    drawn = [area(rng.integers(0, len(truth), len(truth))) for _ in range(300)]
+    assert (found.high - found.low) / (2 * 1.96) == pytest.approx(np.std(drawn), rel=0.15)
+    assert math.isnan(estimates.of_class_scores(truth[:0], {"a": made[:0, 0]}, average).value)
+    assert math.isnan(estimates.of_class_scores(np.array(["a", "b"]), dict.fromkeys("abc", np.ones(2)), average).value)
+
+
+def test_many_classes_take_no_table_of_all_pairs() -> None:
+    rng = np.random.default_rng(6)
+    truth = np.array([f"c{i}" for i in rng.integers(0, 3000, 6000)])
+    guess = np.where(rng.random(6000) < 0.5, truth, truth[::-1])
+    found = {item.metric: item for item in estimates.of_labels(truth, guess, "", sorted({*truth, *guess}))}
+    assert found["f1"].value == pytest.approx(peer.f1_score(truth, guess, average="macro"))
+
+
 def test_quantities_are_scored_as_scikit_learn_does() -> None:
     rng = np.random.default_rng(2)
     truth = rng.normal(size=800) * 3
@@ -79,6 +118,10 @@ def test_quantities_are_scored_as_scikit_learn_does() -> None:
     assert found["mae"].value == pytest.approx(peer.mean_absolute_error(truth, guess))
     assert found["rmse"].value == pytest.approx(peer.root_mean_squared_error(truth, guess))
     assert found["r2"].value == pytest.approx(peer.r2_score(truth, guess))
+    assert found["mape"].value == pytest.approx(peer.mean_absolute_percentage_error(truth, guess))
+    assert found["mape"].low < found["mape"].value < found["mape"].high
+    zero = {item.metric: item for item in estimates.of_numbers(np.array([0.0, 1.0]), np.ones(2))}
+    assert math.isnan(zero["mape"].value)
     drawn: dict[str, list[float]] = {"mae": [], "rmse": [], "r2": []}
     for _ in range(1000):
         rows = rng.integers(0, 800, 800)

@@ -2,6 +2,9 @@
 
 const MOST_AXES = 10;
 const MOST_LABELS = 8;
+// Of so many runs the lines are drawn, and of so many the points as well: each is an element of the page.
+const MOST_LINES = 1000;
+const MOST_DOTTED = 200;
 const MOST_BARS = 20;
 const MOST_PARAM_ROWS = 500;
 const MOST_PARAM_RUNS = 12;
@@ -87,8 +90,9 @@ function shade(share) {
 function parallelTraces(axes) {
   const metric = axes[axes.length - 1];
   const bundles = new Map();
-  for (const run of page.data.runs.keys()) {
-    if (!fitsFilter(run) || axes.every((axis) => axis.place(axis.of(run)) === NOT_SET)) continue;
+  const drawn = page.data.runs.map((_, run) => run).filter(fitsFilter);
+  for (const run of drawn.slice(0, MOST_LINES)) {
+    if (axes.every((axis) => axis.place(axis.of(run)) === NOT_SET)) continue;
     const value = metric.place(metric.of(run));
     const bin = !inBrushes(run) ? -2 : value === NOT_SET ? -1 : Math.min(SHADES - 1, Math.floor(value * SHADES));
     if (!bundles.has(bin)) bundles.set(bin, {x: [], y: [], text: []});
@@ -106,7 +110,7 @@ function parallelTraces(axes) {
   const look = theme();
   return [...bundles].sort((one, other) => one[0] - other[0]).map(([bin, {x, y, text}]) => {
     const colour = bin < 0 ? look.quiet : shade((bin + 0.5) / SHADES);
-    return {type: 'scatter', mode: 'lines+markers', x, y, text, hovertemplate: '%{text}<extra></extra>', showlegend: false, opacity: bin === -2 ? 0.15 : 0.75, line: {color: colour, width: 1.5}, marker: {color: colour, size: 4}};
+    return {type: 'scatter', mode: drawn.length > MOST_DOTTED ? 'lines' : 'lines+markers', x, y, text, hovertemplate: '%{text}<extra></extra>', showlegend: false, opacity: bin === -2 ? 0.15 : 0.75, line: {color: colour, width: 1.5}, marker: {color: colour, size: 4}};
   });
 }
 
@@ -142,6 +146,8 @@ function drawParallel() {
   const left = differing().length - (axes.length - 1);
   chart.setAttribute('aria-label', `${axes.map((axis) => axis.label).join(', ')} of each run`);
   const said = [`Coloured by ${page.data.metrics[page.metric].key}: dark is low, light is high. A run without a value passes below the axis.`];
+  const fitting = page.data.runs.filter((_, run) => fitsFilter(run)).length;
+  if (fitting > MOST_LINES) said.push(`The first ${MOST_LINES} of ${fitting} runs.`);
   if (left > 0) said.push(`${left} more parameters that differ have no axis: those that matter most come first, and those that no two runs share have none.`);
   byId('parallel-note').textContent = said.join(' ');
 }
@@ -187,7 +193,7 @@ function drawImportance() {
     xaxis: {range: [0, 1.02], tickformat: '.0%', title: {text: 'share of the spread of ranks'}, fixedrange: true},
     yaxis: {tickvals: upwards.map((_, index) => index), ticktext: names, fixedrange: true, showgrid: false},
   }, {displayModeBar: false});
-  byId('importance-note').textContent = importanceNote(measured, byMetric[page.metric].length, leftOut);
+  byId('importance-note').textContent = importanceNote(measured, page.data.importance.ranked[page.metric], leftOut);
 }
 
 function importanceNote(measured, ranked, leftOut) {

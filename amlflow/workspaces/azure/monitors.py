@@ -49,7 +49,8 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """`types` maps columns to numerical or categorical. Only one with `alert` sends mail."""
+    """`types` maps columns to numerical or categorical; `features` are the columns that are looked at, all when empty. Only one
+    with `alert` sends mail."""
 
     kind: SignalKind
     production: MonitorData
@@ -57,6 +58,7 @@ class Signal:
     limits: Sequence[Limit]
     alert: bool = True
     types: Mapping[str, str] = field(default_factory=dict)
+    features: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +208,11 @@ def _signal(signal: Signal, task: str, workspace: str) -> dict[str, Any]:
     ]
     if signal.kind == "prediction_drift":
         return {**made, "modelType": _capital(task)}
-    made["features"] = {"filterType": "AllFeatures"}
+    made["features"] = (
+        {"filterType": "FeatureSubset", "features": list(signal.features)}
+        if signal.features
+        else {"filterType": "AllFeatures"}
+    )
     if signal.types:
         made["featureDataTypeOverride"] = {column: _capital(kind) for column, kind in signal.types.items()}
     return made
@@ -224,7 +230,7 @@ def _signal_document(signal: Signal) -> dict[str, Any]:
         "metric_thresholds": by_kind,
     }
     if signal.kind in ("data_drift", "data_quality"):
-        made["features"] = "all_features"
+        made["features"] = list(signal.features) or "all_features"
         if signal.types:
             made["feature_type_override"] = dict(signal.types)
     return made

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from amlflow import paths
 from amlflow.errors import AmlflowError, NotAllowed
-from amlflow.journal.batches import OPEN_SOURCE
-from amlflow.journal.batches import Limits as JournalLimits
+from amlflow.journal.batches import OPEN_SOURCE, Limits
 from amlflow.journal.errors import Refused
 from amlflow.journal.rest import Behind
 from amlflow.journal.retry import RetryPolicy
@@ -25,7 +24,7 @@ from amlflow.workspaces.databricks.registries import Registries
 from amlflow.workspaces.databricks.rest import DatabricksRest
 from amlflow.workspaces.local import artifacts
 from amlflow.workspaces.server.artifacts import Artifacts
-from amlflow.workspaces.server.client import Client, Limits, sentence
+from amlflow.workspaces.server.client import Client, ServerLimits, sentence
 from amlflow.workspaces.server.rest import RestWorkspace
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
 _POLICY = RetryPolicy(most=4, base_s=0.25, cap_s=2.0, deadline_s=10.0)
 # The route for the histories of many runs at once is that of the open-source server alone.
-_LIMITS = Limits(bulk_history=False)
+_LIMITS = ServerLimits(bulk_history=False)
 
 
 class DatabricksClient(Client):
@@ -93,7 +92,7 @@ class DatabricksWorkspace(RestWorkspace):
     def behind(self) -> Behind:
         return ProgramsRest(self)
 
-    def limits(self) -> JournalLimits:
+    def limits(self) -> Limits:
         return OPEN_SOURCE
 
     def sinks(self) -> Mapping[str, Opener]:
