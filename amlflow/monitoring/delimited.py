@@ -5,14 +5,13 @@ from __future__ import annotations
 import io
 import re
 import threading
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from amlflow.errors import NotFound, UsageError
-from amlflow.monitoring.parts import Part, Spill
+from amlflow.errors import NotFound
+from amlflow.monitoring.parts import Part, Spill, check_names
 
 # A pyarrow type or batch; pyarrow is imported by the functions that need it.
 Arrow = Any
@@ -21,10 +20,10 @@ Arrow = Any
 _GUESSED_BYTES = 8 * 2**20
 # Small enough for a processor's cache, and the most that a row may have.
 _BLOCK_BYTES, _MOST_BLOCK_BYTES = 2**20, 2**28
-# So often a file is begun anew with another type for one column; then all of it is read as text.
+# So often a file is begun anew with another type for one column; then all of it is read as bytes, which any value is.
 _MOST_WIDENED = 3
 _MISFIT = re.compile(r"In CSV column #(\d+): CSV conversion error")
-_LONG_ROW = "straddling object"
+_LONG_ROW, _NO_TEXT = "straddling object", "invalid UTF8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,9 @@ def read(file: Path, suffix: str, scratch: Path, stop: threading.Event) -> list[
     file without a heading, `UsageError` for one with a name twice, pyarrow's errors for one that does not parse."""
     import pyarrow as pa
 
-    names, delimiter = _heading(file, suffix)
+    names, delimiter, is_alone = _heading(file, suffix)
+    if is_alone:
+        return []
     layout = _Layout(names, delimiter, _GUESSED_BYTES)
     while True:
         try:
@@ -84,9 +85,12 @@ def _mended(layout: _Layout, error: Exception) -> _Layout:
         raise error
     widened = layout.widened + 1
     if widened > _MOST_WIDENED:
-        return replace(layout, types=dict.fromkeys(layout.names, pa.string()), widened=widened)
+        return replace(layout, types=dict.fromkeys(layout.names, pa.binary()), widened=widened)
     name = layout.names[int(found[1])]
-    wider = pa.float64() if pa.types.is_integer(layout.types[name]) else pa.string()
+    if _NO_TEXT in str(error):
+        wider = pa.binary()
+    else:
+        wider = pa.float64() if pa.types.is_integer(layout.types[name]) else pa.string()
     return replace(layout, types={**layout.types, name: wider}, widened=widened)
 
 
@@ -102,20 +106,19 @@ def _batches(file: Path, layout: _Layout) -> Iterator[Arrow]:
         yield from reader
 
 
-def _heading(file: Path, suffix: str) -> tuple[list[str], str]:
-    """The names in the first row, and what parts them."""
+def _heading(file: Path, suffix: str) -> tuple[list[str], str, bool]:
+    """The names in the first row, what parts them, and whether not even a line's end follows."""
     import csv
 
     import pyarrow as pa
 
     with pa.input_stream(str(file), compression="detect") as stream:
         text = stream.read(2**20).decode("utf-8-sig", errors="replace")
-    line = re.split(r"[\r\n]", text, maxsplit=1)[0]
+    line, *rest = re.split(r"[\r\n]", text, maxsplit=1)
     if not line.strip():
-        raise NotFound(f"{str(file)!r} is empty: it has no heading row.", "Give a file with data.")
+        why = "begins with an empty line" if text.strip() else "is empty"
+        raise NotFound(f"{str(file)!r} has no heading row: it {why}.", "Give a file with the columns' names and data.")
     delimiter = "\t" if suffix == ".tsv" else ";" if line.count(";") > line.count(",") else ","
     names = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
-    twice = [name for name, times in Counter(names).items() if times > 1]
-    if twice:
-        raise UsageError(f"{str(file)!r} names the column {twice[0]!r} twice.", "Give each column a name of its own.")
-    return names, delimiter
+    check_names(file, names)
+    return names, delimiter, not rest

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +89,7 @@ def read(source: Source, stop: threading.Event | None = None) -> Frame:
                     parts.append(ParquetPart(file))
                 else:
                     for table in records.tables(file, whole=suffix == ".json"):
-                        spill.write(_flat(table))
+                        spill.write(table)
     parts += spill.parts
     names = dict.fromkeys(name for part in parts for name in part.names)
     return Frame(source.label, parts, list(names))
@@ -98,29 +98,27 @@ def read(source: Source, stop: threading.Event | None = None) -> Frame:
 def of_table(table: Arrow, scratch: Path, label: str) -> Frame:
     """The frame of a table in memory."""
     with Spill(scratch / "table", threading.Event()) as spill:
-        spill.write(_flat(table))
+        spill.write(table)
     return Frame(label, spill.parts, table.schema.names)
 
 
-def _suffix(file: Path) -> str:
+def is_table(path: Path) -> bool:
+    """Whether its name is one of a table that `read` knows."""
+    return _kind(path) in SUFFIXES
+
+
+def _kind(file: Path) -> str:
     suffixes = [suffix.lower() for suffix in file.suffixes]
-    suffix = suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else (suffixes or [""])[-1]
+    return suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else (suffixes or [""])[-1]
+
+
+def _suffix(file: Path) -> str:
+    suffix = _kind(file)
     if suffix not in SUFFIXES:
         raise UsageError(
             f"{str(file)!r} is no table that amlflow reads.", f"Give one of {', '.join(SUFFIXES)} (or .gz)."
         )
     return suffix
-
-
-def _flat(table: Arrow) -> Arrow:
-    """The table without types that the comparison has no use for: what is nested becomes its JSON text."""
-    import pyarrow as pa
-
-    for index, field in enumerate(table.schema):
-        if pa.types.is_nested(field.type):
-            texts = [records.text(value) for value in table.column(index).to_pylist()]
-            table = table.set_column(index, field.name, pa.array(texts, pa.string()))
-    return table
 
 
 def _common_type(types: Sequence[Arrow]) -> Arrow:
@@ -139,12 +137,42 @@ def _common_type(types: Sequence[Arrow]) -> Arrow:
 
 
 def _decoded(column: Arrow) -> Arrow:
-    """Values instead of codes, as which pandas writes its categories, and text of the usual size of offsets."""
+    """Values of a type that comparisons know, instead of codes, as which pandas writes its categories; what is nested becomes its
+    JSON text, bytes become text, and spans of time seconds."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    return column.cast(pa.string()) if pa.types.is_large_string(column.type) else column
+    kind = column.type
+    if pa.types.is_nested(kind):
+        return _texts(column, records.text)
+    if any(is_bytes(kind) for is_bytes in _bytes_types()):
+        return _texts(column, _text_of_bytes)
+    if pa.types.is_duration(kind):
+        return pc.divide(column.cast(pa.int64()).cast(pa.float64(), safe=False), _PARTS_OF_SECOND[kind.unit])
+    if pa.types.is_float16(kind):
+        return column.cast(pa.float32())
+    return column.cast(pa.string()) if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) else column
+
+
+def _bytes_types() -> Sequence[Callable[[Arrow], bool]]:
+    from pyarrow import types
+
+    return types.is_binary, types.is_large_binary, types.is_fixed_size_binary, types.is_binary_view
+
+
+_PARTS_OF_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
+
+
+def _texts(column: Arrow, text: Callable[[Any], str | None]) -> Arrow:
+    import pyarrow as pa
+
+    return pa.chunked_array([pa.array([text(value) for value in column.to_pylist()], pa.string())])
+
+
+def _text_of_bytes(value: bytes | None) -> str | None:
+    return None if value is None else value.decode(errors="backslashreplace")
 
 
 def _as(column: Arrow, wanted: Arrow) -> Arrow:
@@ -155,8 +183,7 @@ def _as(column: Arrow, wanted: Arrow) -> Arrow:
     try:
         return column.cast(wanted, safe=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        texts = [None if value is None else str(value) for value in column.to_pylist()]
-        return pa.chunked_array([pa.array(texts, pa.string())])
+        return _texts(column, lambda value: None if value is None else str(value))
 
 
 @contextlib.contextmanager

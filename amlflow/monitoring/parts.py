@@ -6,15 +6,20 @@ What is put down are Arrow's own files (its IPC format): a column of them is map
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
+
+from amlflow.errors import UsageError
 
 # A pyarrow table, schema or column; pyarrow is imported by the functions that need it.
 Arrow = Any
 
 # What is written is gathered to pieces of this size: of smaller ones a column would be read in many steps.
 _PIECE_BYTES = 64 * 2**20
+# What is read of a Parquet file at once, where that is several columns.
+_READ_BYTES = 4 * 2**20
 # Pages of a mapping that were looked at count as memory until it is dropped.
 _MAPPED_BYTES = 64 * 2**20
 
@@ -34,7 +39,7 @@ class Part(Protocol):
 
 
 class ParquetPart:
-    """A Parquet file. Raises pyarrow's errors for one that is none."""
+    """A Parquet file. Raises pyarrow's errors for one that is none, `UsageError` for one with a name twice."""
 
     def __init__(self, path: Path) -> None:
         import pyarrow.parquet as pq
@@ -42,13 +47,39 @@ class ParquetPart:
         self._path = path
         self._metadata = pq.read_metadata(path)
         self.rows = int(self._metadata.num_rows)
-        self.names: Mapping[str, None] = dict.fromkeys(self._metadata.schema.to_arrow_schema().names)
+        found = self._metadata.schema.to_arrow_schema().names
+        check_names(path, found)
+        self.names: Mapping[str, None] = dict.fromkeys(found)
+        groups = (self._metadata.row_group(i).total_byte_size for i in range(self._metadata.num_row_groups))
+        self._at_once = max(1, _READ_BYTES * len(found) // max(1, sum(groups)))
+        self._places = {name: place for place, name in enumerate(found)}
+        self._held: Mapping[str, Arrow] = {}
+        self._lock = threading.Lock()
 
     def column(self, name: str) -> Arrow:
+        if self._at_once == 1:
+            return self._read([name])[name]
+        # To open a file takes a time for each of its columns, and so narrow ones are read with their neighbours.
+        with self._lock:
+            if name not in self._held:
+                start = self._places[name] // self._at_once * self._at_once
+                self._held = self._read(list(self._places)[start : start + self._at_once])
+            return self._held[name]
+
+    def _read(self, names: list[str]) -> dict[str, Arrow]:
         import pyarrow.parquet as pq
 
         with pq.ParquetFile(self._path, metadata=self._metadata) as file:
-            return file.read(columns=[name], use_threads=False).column(0)
+            columns = None if len(names) == len(self.names) else names
+            table = file.read(columns=columns, use_threads=False)
+        return {name: table.column(name) for name in names}
+
+
+def check_names(file: Path, names: Sequence[str]) -> None:
+    """Raises `UsageError` for a name that stands there twice."""
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise UsageError(f"{str(file)!r} names the column {twice[0]!r} twice.", "Give each column a name of its own.")
 
 
 class _SpilledPart:

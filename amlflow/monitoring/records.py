@@ -71,8 +71,13 @@ def _of_block(file: Path, block: bytes, line: int) -> Arrow:
     from pyarrow import json as arrow_json
 
     try:
+        if not block.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{"):
+            # Of nothing but `null`, pyarrow's reader takes the whole process down.
+            raise pa.ArrowInvalid
         options = arrow_json.ReadOptions(block_size=len(block) + 1)
         table = arrow_json.read_json(pa.BufferReader(block), options)
+        # Its strings may be of bytes that are no text, which would be found out only when they are looked at.
+        table.validate(full=True)
         return _collected(table) if _is_collected(table.schema) else table
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
         return of_rows(_flattened(_objects(file, block, line)))
@@ -180,10 +185,14 @@ def _column(values: list[Any]) -> Arrow:
         if any(isinstance(value, (dict, list)) for value in values):
             raise pa.ArrowTypeError
         return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError):
         numbers = all(
             value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)) for value in values
         )
         if numbers:
             return pa.array([None if value is None else float(value) for value in values], pa.float64())
-        return pa.array([text(value) for value in values], pa.string())
+        # Half of a surrogate pair is a string to JSON, and no text.
+        texts = (text(value) for value in values)
+        return pa.array(
+            [None if t is None else t.encode(errors="backslashreplace").decode() for t in texts], pa.string()
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,9 +44,9 @@ def find(workspace: Workspace, asked: str, endpoint: str, scratch: Path) -> Base
     """The baseline that is asked for: a file or folder of tables, `runs:/RUN/PATH`, a run or a model; without one, the
     training data of the model that the endpoint serves. Raises `NotFound` where a run has logged none."""
     path = Path(asked).expanduser() if asked else Path()
-    if asked and (path.exists() or path.suffix.lower() in frames.SUFFIXES) and not asked.startswith("runs:/"):
+    if names_files(asked):
         return Baseline(Source(tables_in(path), scratch, str(path)), path.stem)
-    if asked.startswith("runs:/") and Path(asked).suffix.lower() in frames.SUFFIXES:
+    if asked.startswith("runs:/") and frames.is_table(Path(asked)):
         reference, _, artifact = asked.removeprefix("runs:/").partition("/")
         run = references.find_run(workspace, reference)
         trained = Trained(run, run.experiment_name, _inputs_of_run(workspace, run))
@@ -83,13 +84,25 @@ def find_trained(workspace: Workspace, asked: str, endpoint: str) -> Trained:
     return Trained(workspace.get_run(run_id), endpoint, _signature_inputs(mlmodel))
 
 
+def names_files(asked: str) -> bool:
+    """Whether it means files of this machine, rather than a run or a model."""
+    path = Path(asked).expanduser()
+    return bool(asked) and not asked.startswith("runs:/") and (path.exists() or frames.is_table(path))
+
+
 def tables_in(path: Path) -> list[Path]:
-    """The file, or every table below the folder. Raises `NotFound` for none."""
-    if not path.is_dir():
+    """The file, every table below the folder, or those that a pattern such as day-*.csv names. Raises `NotFound` for none."""
+    if path.is_dir():
+        found = sorted(file for file in path.rglob("*") if file.is_file() and frames.is_table(file))
+        what = f"The folder {str(path)!r} has no table."
+    elif path.exists() or not glob.has_magic(str(path)):
         return [path]
-    found = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix.lower() in frames.SUFFIXES)
+    else:
+        named = map(Path, glob.glob(str(path), recursive=True))  # noqa: PTH207
+        found = sorted(file for file in named if frames.is_table(file))
+        what = f"No table is called like {str(path)!r}."
     if not found:
-        raise NotFound(f"The folder {str(path)!r} has no table.", f"Tables are {', '.join(frames.SUFFIXES)}.")
+        raise NotFound(what, f"Tables are {', '.join(frames.SUFFIXES)}, also with .gz.")
     return found
 
 
@@ -142,8 +155,7 @@ def _choose(run: Run, paths: Sequence[str]) -> str:
     tables = rows or [
         path
         for path in paths
-        if Path(path).suffix.lower() in frames.SUFFIXES
-        and not Path(path).name.startswith(("input_example", "serving_input"))
+        if frames.is_table(Path(path)) and not Path(path).name.startswith(("input_example", "serving_input"))
     ]
     for word in _WORDS:
         hits = [path for path in tables if word in path.lower()]

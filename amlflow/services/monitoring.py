@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -83,20 +83,25 @@ def _paired(
     """For each frame its pairs, and a sentence on what has no counterpart; `signature` are the inputs of the model."""
     asked = {column: target or column for column, target in request.predictions.items()}
     others = _of_records(opened, request)
-    known = [n for n in baseline.names if n not in others and (request.takes(n) or n in asked.values())]
-    every = [*baseline.names, *(name for frame in opened.frames for name in frame.names)]
+    answered = set(asked.values())
+    # As keys, because tables of ten thousand columns are looked up in them.
+    known = dict.fromkeys(
+        name for name in baseline.names if name not in others and (request.takes(name) or name in answered)
+    )
+    every = list(dict.fromkeys(name for frame in (baseline, *opened.frames) for name in frame.names))
     _check_columns(request.ignore, every, "--ignore")
     _check_columns(request.columns, every, "--column")
     _check_columns(asked, [name for frame in opened.frames for name in frame.names], "--prediction")
     _check_columns(asked.values(), known, "--prediction")
     notes: list[str] = []
     found: list[list[Pair]] = []
-    used: list[str] = list(asked.values())
+    used = answered
     if opened.inputs is not None:
-        own = [name for name in _values_of(opened, opened.inputs, request) if name not in asked]
-        _check_schema(opened, baseline, signature, own, [name for name in known if name not in used], notes)
-        inputs = [Pair(name, name) for name in own if name in known]
-        used += [pair.column for pair in inputs]
+        asking = dict.fromkeys(name for name in _values_of(opened, opened.inputs, request) if name not in asked)
+        unused = dict.fromkeys(name for name in known if name not in used)
+        _check_schema(opened, baseline, signature, asking, unused, notes)
+        inputs = [Pair(name, name) for name in asking if name in known]
+        used = used.union(pair.column for pair in inputs)
         found.append([*inputs, *_predictions(opened.inputs, asked)])
     if opened.outputs is not None:
         own = _values_of(opened, opened.outputs, request)
@@ -147,8 +152,8 @@ def _check_schema(
     opened: Opened,
     baseline: Frame,
     signature: Sequence[str],
-    own: Sequence[str],
-    known: Sequence[str],
+    own: Collection[str],
+    known: Collection[str],
     notes: list[str],
 ) -> None:
     """Raises `AmlflowError` where the model's signature names a column that the data lack, or, without a signature, where
@@ -159,7 +164,7 @@ def _check_schema(
     new = [name for name in own if name not in known]
     common = [name for name in own if name in known]
     if missing and (needed or new) and common:
-        near = {name: nearest(name, new, 1) for name in missing}
+        near = {name: nearest(name, new, 1) for name in missing[:_SHOWN]}
         hints = [f"{name!r} may be {other}" for name, other in near.items() if other]
         raise AmlflowError(
             f"{label} has another schema than the baseline {baseline.label}: it lacks {_names(missing)}"
@@ -173,13 +178,13 @@ def _check_schema(
         notes.append(f"New columns, which the baseline has not: {_names(new)}.")
 
 
-def _check_columns(asked: Iterable[str], known: Sequence[str], option: str) -> None:
+def _check_columns(asked: Iterable[str], known: Collection[str], option: str) -> None:
     for name in asked:
         if name not in known:
-            near = nearest(name, known)
+            near = nearest(name, list(known))
             raise UsageError(
                 f"{option}: there is no column {name!r}.{f' Did you mean {near}?' if near else ''}",
-                f"Columns: {', '.join(known[:20])}.",
+                f"Columns: {', '.join(list(known)[:20])}.",
             )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from amlflow.errors import AmlflowError, NotFound, UsageError
 from amlflow.monitoring import thresholds, windows
 from amlflow.monitoring.timing import Timing
-from amlflow.services import alerts, deployment, gates, monitoring, performing
+from amlflow.services import alerts, baselines, deployment, gates, monitoring, performing
 from amlflow.services.monitored_data import DataRequest
 from amlflow.services.monitoring import DriftRequest
 from amlflow.services.performing import PerformanceRequest
@@ -198,9 +198,8 @@ def _placed(monitor: Monitor) -> DriftRequest | PerformanceRequest:
         files=[str(Path(file).expanduser().absolute()) for file in request.data.files],
         window=request.data.window or (monitor.timing.every if not request.data.files else ""),
     )
-    baseline = Path(request.baseline).expanduser() if request.baseline else Path()
-    is_file = bool(request.baseline) and baseline.exists()
-    named = str(baseline.absolute()) if is_file else request.baseline
+    is_file = baselines.names_files(request.baseline)
+    named = str(Path(request.baseline).expanduser().absolute()) if is_file else request.baseline
     if isinstance(request, PerformanceRequest):
         return replace(request, data=data, baseline=named, truth=str(Path(request.truth).expanduser().absolute()))
     return replace(request, data=data, baseline=named)

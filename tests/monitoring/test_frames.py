@@ -138,9 +138,44 @@ def test_the_categories_of_pandas_are_their_values(tmp_path: Path) -> None:
 
 def test_nested_values_become_their_json(tmp_path: Path) -> None:
     (tmp_path / "n.jsonl").write_text('{"a": [1, 2]}\n{"a": [3]}\n')
-    assert frames.read(frames.Source([tmp_path / "n.jsonl"], tmp_path / "s", "n")).column("a").to_pylist() == [
-        "[1, 2]",
-        "[3]",
+    pq.write_table(pa.table({"a": [[1, 2], [3]]}), tmp_path / "n.parquet")
+    for name in ("n.jsonl", "n.parquet"):
+        frame = frames.read(frames.Source([tmp_path / name], tmp_path / "s", "n"))
+        assert frame.column("a").to_pylist() == ["[1, 2]", "[3]"]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "read"),
+    [
+        ([b"ab", b"\xff"], pa.binary(), ["ab", "\\xff"]),
+        ([b"ab", b"\xff\xfe"], pa.binary(2), ["ab", "\\xff\\xfe"]),
+        (["x", None], pa.string_view(), ["x", None]),
+        ([1500, None], pa.duration("ms"), [1.5, None]),
+        ([0.5, 2.0], pa.float16(), [0.5, 2.0]),
+        ([{"a": 1, "b": None}, None], pa.struct({"a": pa.int64(), "b": pa.null()}), ['{"a": 1, "b": null}', None]),
+        ([[("k", 1)], []], pa.map_(pa.string(), pa.int64()), ['[["k", 1]]', "[]"]),
+    ],
+)
+def test_types_of_parquet_become_such_as_can_be_compared(
+    tmp_path: Path, values: list[Any], kind: pa.DataType, read: list[Any]
+) -> None:
+    pq.write_table(pa.table({"a": pa.array(values, kind)}), tmp_path / "t.parquet")
+    found = frames.read(frames.Source([tmp_path / "t.parquet"], tmp_path / "s", "t")).column("a")
+    assert found.to_pylist() == read
+    for of in columns.KINDS:
+        columns.values(found, of).sample()
+
+
+def test_bytes_that_are_no_text_are_kept_apart(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(b"c\ncaf\xe9\nplain\n")
+    assert frames.read(frames.Source([tmp_path / "t.csv"], tmp_path / "s", "t")).column("c").to_pylist() == [
+        "caf\\xe9",
+        "plain",
+    ]
+    (tmp_path / "t.jsonl").write_text('{"c": "\\ud800"}\n{"c": "a"}\n')
+    assert frames.read(frames.Source([tmp_path / "t.jsonl"], tmp_path / "s2", "t")).column("c").to_pylist() == [
+        "\\ud800",
+        "a",
     ]
 
 
@@ -149,6 +184,9 @@ def test_nested_values_become_their_json(tmp_path: Path) -> None:
     [
         ("t.jsonl", b'{"a": 1}\n{"a": \n', AmlflowError, "line 2 is not JSON"),
         ("t.jsonl", b"[1, 2]\n", AmlflowError, "not a record"),
+        ("t.jsonl", b"null\n", AmlflowError, "not a record"),
+        ("t.jsonl", b'{"a": 1}\n{"a": "\xff"}\n', AmlflowError, "line 2 is not JSON"),
+        ("t.csv", b"\na,b\n1,2\n", NotFound, "begins with an empty line"),
         ("t.json", b"{}", AmlflowError, "is no table"),
         ("t.csv", b"", NotFound, "is empty"),
         ("t.csv", b"a,a\n1,2\n", UsageError, "twice"),
