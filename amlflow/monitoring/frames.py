@@ -5,18 +5,17 @@ Parquet is read where it lies; CSV and JSON are streamed once into a scratch fol
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from amlflow.errors import AmlflowError, NotFound, UsageError
+from amlflow.errors import NotFound, UsageError
 from amlflow.monitoring import delimited, records
-from amlflow.monitoring.parts import ParquetPart, Part, Spill
+from amlflow.monitoring.parts import ParquetPart, Part, Spill, translated
 
 # A pyarrow table, column or type; pyarrow is imported by the functions that need it.
 Arrow = Any
@@ -82,7 +81,7 @@ def read(source: Source, stop: threading.Event | None = None) -> Frame:
         for index, file in enumerate(source.files):
             if not file.is_file():
                 raise NotFound(f"There is no file {str(file)!r}.", "Check the path of the data.")
-            with _translated(file):
+            with translated(file):
                 if (suffix := _suffix(file)) in (".csv", ".tsv"):
                     parts += delimited.read(file, suffix, source.scratch / str(index), stop)
                 elif suffix == ".parquet":
@@ -138,10 +137,12 @@ def _common_type(types: Sequence[Arrow]) -> Arrow:
 
 def _decoded(column: Arrow) -> Arrow:
     """Values of a type that comparisons know, instead of codes, as which pandas writes its categories; what is nested becomes its
-    JSON text, bytes become text, and spans of time seconds."""
+    JSON text, bytes become text, and spans of time seconds. An extension's values are those that it is stored as."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if isinstance(column.type, pa.BaseExtensionType):
+        column = pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     kind = column.type
@@ -184,16 +185,3 @@ def _as(column: Arrow, wanted: Arrow) -> Arrow:
         return column.cast(wanted, safe=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return _texts(column, lambda value: None if value is None else str(value))
-
-
-@contextlib.contextmanager
-def _translated(file: Path) -> Iterator[None]:
-    import pyarrow as pa
-
-    try:
-        yield
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise AmlflowError(
-            f"{str(file)!r} cannot be read: {reason}.", "Check that it is what its name says."
-        ) from error

@@ -5,13 +5,15 @@ What is put down are Arrow's own files (its IPC format): a column of them is map
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from amlflow.errors import UsageError
+from amlflow.errors import AmlflowError, UsageError
 
 # A pyarrow table, schema or column; pyarrow is imported by the functions that need it.
 Arrow = Any
@@ -69,10 +71,27 @@ class ParquetPart:
     def _read(self, names: list[str]) -> dict[str, Arrow]:
         import pyarrow.parquet as pq
 
-        with pq.ParquetFile(self._path, metadata=self._metadata) as file:
+        with translated(self._path), pq.ParquetFile(self._path, metadata=self._metadata) as file:
             columns = None if len(names) == len(self.names) else names
             table = file.read(columns=columns, use_threads=False)
         return {name: table.column(name) for name in names}
+
+
+@contextlib.contextmanager
+def translated(file: Path) -> Iterator[None]:
+    """Raises what readers say of the content of a file as `AmlflowError`."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeError, csv.Error, RecursionError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            # The system's own; pyarrow's, of content that does not unpack, has no number.
+            raise
+        reason = " ".join(str(error).split())[:300].rstrip(".")
+        raise AmlflowError(
+            f"{str(file)!r} cannot be read: {reason}.", "Check that it is what its name says."
+        ) from error
 
 
 def check_names(file: Path, names: Sequence[str]) -> None:

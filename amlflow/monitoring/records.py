@@ -7,6 +7,8 @@ columns `TIME` and `CORRELATION`, the latter with `_0`, `_1`… behind it where 
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,18 +18,22 @@ from amlflow.errors import AmlflowError
 TIME = "time"
 CORRELATION = "correlationid"
 _BLOCK_BYTES = 32 * 2**20
+# Some thousands take pyarrow's reader, and the process with it, down.
+_MOST_NESTED = 500
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 # A pyarrow table.
 Arrow = Any
 
 
 def tables(file: Path, whole: bool) -> Iterator[Arrow]:
     """The rows of the file, in tables of a block each. `whole` is for a file that is one JSON document. Raises `AmlflowError`
-    naming the line that does not parse."""
+    naming the line that does not parse, or nests its values too deep."""
     if whole:
         yield from _of_document(file)
         return
     line = 1
     for block in _blocks(file):
+        _check_nesting(file, block, line)
         yield _of_block(file, block, line)
         line += block.count(b"\n")
 
@@ -81,6 +87,24 @@ def _of_block(file: Path, block: bytes, line: int) -> Arrow:
         return _collected(table) if _is_collected(table.schema) else table
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
         return of_rows(_flattened(_objects(file, block, line)))
+
+
+def _check_nesting(file: Path, block: bytes, line: int) -> None:
+    for number, content in enumerate(block.split(b"\n"), line):
+        if content.count(b"[") + content.count(b"{") > _MOST_NESTED and _depth(content) > _MOST_NESTED:
+            raise AmlflowError(
+                f"{str(file)!r} line {number} has values within more than {_MOST_NESTED} others.",
+                "Each line must be one record as a JSON object.",
+            )
+
+
+def _depth(content: bytes) -> int:
+    import numpy as np
+
+    signs = np.frombuffer(_STRING.sub(b"", content), np.uint8)
+    opened = (signs == ord("[")) | (signs == ord("{"))
+    closed = (signs == ord("]")) | (signs == ord("}"))
+    return int(np.cumsum(opened.astype(np.int32) - closed).max(initial=0))
 
 
 def _is_collected(schema: Arrow) -> bool:
@@ -169,13 +193,18 @@ def _of_document(file: Path) -> Iterator[Arrow]:
         content = content["dataframe_split"]
     if isinstance(content, dict) and isinstance(content.get("dataframe_records"), list):
         content = content["dataframe_records"]
-    if isinstance(content, dict) and {"columns", "data"} <= content.keys():
-        content = [dict(zip(content["columns"], row, strict=False)) for row in content["data"]]
+    if isinstance(content, dict) and _is_split(content.get("columns"), content.get("data")):
+        names = [str(name) for name in content["columns"]]
+        content = [dict(zip(names, row, strict=False)) for row in content["data"]]
     if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
         raise AmlflowError(
             f"{str(file)!r} is no table.", "Give a list of records, or an object with `columns` and `data`."
         )
     yield of_rows(_flattened(content))
+
+
+def _is_split(names: Any, rows: Any) -> bool:
+    return isinstance(names, list) and isinstance(rows, list) and all(isinstance(row, list) for row in rows)
 
 
 def _column(values: list[Any]) -> Arrow:
@@ -190,9 +219,17 @@ def _column(values: list[Any]) -> Arrow:
             value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)) for value in values
         )
         if numbers:
-            return pa.array([None if value is None else float(value) for value in values], pa.float64())
+            return pa.array([None if value is None else _double(value) for value in values], pa.float64())
         # Half of a surrogate pair is a string to JSON, and no text.
         texts = (text(value) for value in values)
         return pa.array(
             [None if t is None else t.encode(errors="backslashreplace").decode() for t in texts], pa.string()
         )
+
+
+def _double(value: float) -> float:
+    """Of a whole number of any size; infinite where it is beyond what a double holds, as 1e400 is to JSON's readers."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf

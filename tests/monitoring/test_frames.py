@@ -193,12 +193,55 @@ def test_bytes_that_are_no_text_are_kept_apart(tmp_path: Path) -> None:
         ("t.csv", b"a,b\n1,2\n1,2,3\n", AmlflowError, "cannot be read"),
         ("t.parquet", b"PAR?", AmlflowError, "cannot be read"),
         ("t.xlsx", b"", UsageError, "no table"),
+        ("t.csv", b"a" * 200_000 + b"\n1\n", AmlflowError, "cannot be read"),
+        ("t.csv.gz", gzip.compress(b"a\n" + b"1\n" * 9999)[:40], AmlflowError, r"t\.csv\.gz' cannot be read"),
+        (
+            "t.jsonl",
+            b'{"a": 1}\n{"a": ' + b"[" * 50_000 + b"]" * 50_000 + b"}\n",
+            AmlflowError,
+            "line 2 has values within",
+        ),
+        ("t.jsonl", b'{"a": ' + b'{"]]": ' * 50_000 + b"1" + b"}" * 50_001, AmlflowError, "line 1 has values within"),
+        ("t.json", b"[" * 50_000 + b"]" * 50_000, AmlflowError, "cannot be read"),
+        ("t.json", b'{"columns": 3, "data": [[1]]}', AmlflowError, "is no table"),
+        ("t.json", b'{"columns": ["a"], "data": [1]}', AmlflowError, "is no table"),
+        ("t.jsonl", b'{"a\\ud800": 1}\n', AmlflowError, "cannot be read"),
     ],
 )
 def test_what_cannot_be_read_is_said(tmp_path: Path, name: str, content: bytes, error: type, said: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(error, match=said):
         frames.read(frames.Source([tmp_path / name], tmp_path / "scratch", name))
+
+
+def test_a_parquet_file_that_is_damaged_inside_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"a": [f"text {i}" for i in range(20_000)]}), file, use_dictionary=False)
+    content = bytearray(file.read_bytes())
+    content[50:5000] = b"\xff" * 4950
+    file.write_bytes(content)
+    frame = frames.read(frames.Source([file], tmp_path / "s", "t"))
+    with pytest.raises(AmlflowError, match=r"t\.parquet' cannot be read"):
+        frame.column("a")
+
+
+def test_values_of_an_extension_type_are_those_that_it_is_stored_as(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"id": pa.array([b"0123456789abcdef", None], pa.uuid())}), tmp_path / "t.parquet")
+    frame = frames.read(frames.Source([tmp_path / "t.parquet"], tmp_path / "s", "t"))
+    assert frame.column("id").to_pylist() == ["0123456789abcdef", None]
+
+
+def test_brackets_in_text_and_many_rows_nest_nothing(tmp_path: Path) -> None:
+    rows = [{"a": "[" * 600 + '\\"{', "b": [[1]]}, {"a": "x", "b": [[i] for i in range(900)]}]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    frame = frames.read(frames.Source([tmp_path / "t.jsonl"], tmp_path / "s", "t"))
+    assert frame.column("a").to_pylist() == [row["a"] for row in rows]
+
+
+def test_a_whole_number_beyond_a_double_is_infinite(tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text(json.dumps([{"a": 10**400}, {"a": -(10**400)}, {"a": 1}]))
+    frame = frames.read(frames.Source([tmp_path / "t.json"], tmp_path / "s", "t"))
+    assert frame.column("a").to_pylist() == [float("inf"), float("-inf"), 1.0]
 
 
 def test_a_missing_file_is_not_found(tmp_path: Path) -> None:
