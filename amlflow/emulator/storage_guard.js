@@ -10,18 +10,41 @@ const ca = fs.readFileSync(process.env.AMLFLOW_STORAGE_ACCESS_CA);
 const REASONS = {
   InvalidAuthenticationInfo: "Server failed to authenticate the request. Please refer to the information in the www-authenticate header.",
   AuthorizationPermissionMismatch: "This request is not authorized to perform this operation using this permission.",
+  InvalidUri: "The requested URI does not represent any resource on the server.",
   InternalError: "The emulator did not say whether this request is authorized.",
 };
 
+function decoded(url) {
+  try {
+    return decodeURIComponent(url.split("?")[0]);
+  } catch {
+    return null;
+  }
+}
+
+function verdict(answer, text) {
+  if (answer.statusCode === 204) {
+    return [204, ""];
+  }
+  try {
+    return [answer.statusCode, JSON.parse(text).code || "InternalError"];
+  } catch {
+    return [500, "InternalError"];
+  }
+}
+
 function allowed(request) {
-  const path = decodeURIComponent(request.url.split("?")[0]);
+  const path = decoded(request.url);
+  if (path === null) {
+    return Promise.resolve([400, "InvalidUri"]);
+  }
   const body = JSON.stringify({ token: request.headers.authorization.slice(7).trim(), method: request.method, path });
   const headers = { "content-type": "application/json", "content-length": Buffer.byteLength(body), "x-amlflow-control": key };
   return new Promise((settle) => {
     const question = https.request(asked, { method: "POST", headers, ca }, (answer) => {
       let text = "";
       answer.on("data", (part) => (text += part));
-      answer.on("end", () => settle([answer.statusCode, answer.statusCode === 204 ? "" : JSON.parse(text).code]));
+      answer.on("close", () => settle(verdict(answer, text)));
     });
     question.on("error", () => settle([500, "InternalError"]));
     question.end(body);

@@ -217,6 +217,7 @@ def test_the_emulator_refuses_half_a_monitor(azure: Running) -> None:
         ({"computeConfiguration": compute}, "signals"),
         ({"computeConfiguration": compute, "signals": {"a": {"signalType": "Feeling"}}}, "Feeling"),
         ({"computeConfiguration": compute, "signals": {"a": {"signalType": "DataDrift"}}}, "productionData"),
+        ({"computeConfiguration": compute, "signals": {"../../a": {"signalType": "DataDrift"}}}, "name a signal"),
         (
             {
                 "computeConfiguration": compute,

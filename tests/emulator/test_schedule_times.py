@@ -50,6 +50,8 @@ def times(trigger: dict[str, Any], created: str, count: int = 3) -> list[str]:
         (cron("*/20 5 * * *"), ["03-02 05:20:00", "03-02 05:40:00", "03-03 05:00:00"]),
         (cron("0 0 * * 7"), ["03-08 00:00:00", "03-15 00:00:00", "03-22 00:00:00"]),
         (cron("0 0 * * 0,tue-wed"), ["03-03 00:00:00", "03-04 00:00:00", "03-08 00:00:00"]),
+        (every(1, "Day", startTime="9999-12-31T12:00:00", **pattern([6], [0])), []),
+        (every(10**400, "Minute"), []),
         # Days and months are ignored, as the service does.
         (cron("0 12 13 12 *"), ["03-02 12:00:00", "03-03 12:00:00", "03-04 12:00:00"]),
         (cron("0 6 * * *", timeZone="Tokyo Standard Time"), ["03-02 21:00:00", "03-03 21:00:00", "03-04 21:00:00"]),
@@ -95,6 +97,9 @@ def test_times(trigger: dict[str, Any], expected: list[str]) -> None:
         every(1, "Fortnight"),
         every(1, "Day", **pattern([24], [0])),
         every(1, "Week", **pattern([4], [0], weekDays=["Someday"])),
+        every(1, "Day", schedule="daily"),
+        every(1, "Day", startTime="0001-01-01T00:00:00", timeZone="Tokyo Standard Time"),
+        every(1, "Day", startTime="9999-12-31T23:59:00", timeZone="Pacific Standard Time"),
     ],
 )
 def test_what_is_no_trigger(trigger: dict[str, Any]) -> None:

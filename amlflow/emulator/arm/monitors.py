@@ -20,12 +20,14 @@ _SIGNALS = (
 )
 _ON_DATA = ("DataDrift", "PredictionDrift", "DataQuality", "ModelPerformance")
 _INPUTS = ("Static", "Trailing", "Rolling", "Fixed")
+# They are names of files in a job's output.
+_SIGNAL_NAME = re.compile(r"[A-Za-z0-9][\w .-]{0,254}")
 _ASSET = re.compile(r"/subscriptions/.*/data/[^/]+/versions/[^/]+", re.IGNORECASE)
 
 
 def check(store: Store, definition: Any) -> None:
-    """Raises `ServiceError` for a definition without a compute or signals, a signal without its data or thresholds, and a data
-    asset that is not there."""
+    """Raises `ServiceError` for a definition without a compute or signals, a signal that no file can be called
+    after, or without its data or thresholds, and a data asset that is not there."""
     found = definition if isinstance(definition, dict) else {}
     compute, signals = found.get("computeConfiguration"), found.get("signals")
     if not isinstance(compute, dict) or compute.get("computeType") != "ServerlessSpark":
@@ -37,6 +39,8 @@ def check(store: Store, definition: Any) -> None:
 
 
 def _check_signal(store: Store, name: str, signal: dict[str, Any]) -> None:
+    if not _SIGNAL_NAME.fullmatch(name):
+        raise _refused(f"'{name}' cannot name a signal.")
     kind = signal.get("signalType")
     if kind not in _SIGNALS:
         raise _refused(f"The signal '{name}' is of the type '{kind}', which is none of {', '.join(_SIGNALS)}.")

@@ -63,7 +63,7 @@ class Schedules:
             raise _refused(f"A schedule has an action ({', '.join(_ACTIONS)}) and a trigger ({', '.join(_TRIGGERS)}).")
         try:
             triggers.read(trigger, time.time())
-        except (ValueError, TypeError) as error:
+        except ValueError as error:
             raise _refused(f"The trigger of the schedule '{name}' is not valid: {error}.") from error
         if action["actionType"] == "CreateMonitor":
             monitors.check(self._arm.store, action.get("monitorDefinition"))

@@ -79,7 +79,7 @@ class Timekeeper:
         if schedule.body.get("isEnabled"):
             try:
                 due = triggers.read(schedule.body["trigger"], schedule.created).next_after(moment)
-            except (ValueError, TypeError):
+            except ValueError:
                 # Kept by an emulator that did not check it.
                 traceback.print_exc()
         self._store.put(_key(schedule), {"due": due})

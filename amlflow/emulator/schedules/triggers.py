@@ -42,7 +42,11 @@ class Trigger:
 
     def next_after(self, moment: float) -> float | None:
         """The first time later than the moment, in epoch seconds; None where there is none any more."""
-        found = next((at for at in self._from(moment) if at > moment and at >= self.start), None)
+        try:
+            found = next((at for at in self._from(moment) if at > moment and at >= self.start), None)
+        except OverflowError:
+            # The calendar ends with the year 9999.
+            return None
         return None if found is None or (self.end is not None and found > self.end) else found
 
     def last_until(self, moment: float, first: float) -> float:
@@ -79,6 +83,13 @@ class Trigger:
 def read(given: Mapping[str, Any], created: float) -> Trigger:
     """The trigger of a schedule that was made at `created`, in epoch seconds. Raises `ValueError` for one that can never be
     meant."""
+    try:
+        return _read(given, created)
+    except (TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(f"{given} is no trigger of the API ({error})") from error
+
+
+def _read(given: Mapping[str, Any], created: float) -> Trigger:
     zone = time_zones.find(str(given.get("timeZone") or ""))
     begun = _moment(given.get("startTime"), zone)
     start = created if begun is None else begun
