@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from amlflow.errors import AmlflowError, NotFound, UsageError
+from amlflow.journal.folder import write_text
 from amlflow.monitoring import thresholds, windows
 from amlflow.monitoring.timing import Timing
 from amlflow.services import alerts, baselines, deployment, gates, monitoring, performing
@@ -111,15 +111,8 @@ def create(workspace: Workspace, monitor: Monitor, replacing: bool) -> Monitor:
     made = replace(monitor, request=_placed(monitor), created_ms=time.time_ns() // 1_000_000)
     content = {**asdict(made), "kind": made.kind}
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    # Files made so are their owner's alone (0600) from the first byte on.
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=".new-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as target:
-            json.dump(content, target, indent=1)
-        Path(temporary).replace(file)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    # The webhook's address is a secret: the file is its owner's alone.
+    write_text(file, json.dumps(content, indent=1))
     return made
 
 

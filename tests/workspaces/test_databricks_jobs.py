@@ -7,6 +7,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from databricks_host import Fault, Host
@@ -190,5 +191,7 @@ def test_what_a_live_process_has_begun_is_not_taken_up(workspace: DatabricksWork
     kept.file.write_text(kept.file.read_text().replace(f'"pid": {os.getpid()}', '"pid": 999999999'))
     assert pending.take_up(folder, "other") is None
     assert pending.take_up(folder, "key") == kept.__class__(kept.file, "a" * 32, 7)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(kept.note, range(400)))
     pending.forget(folder, "a" * 32)
     assert list(folder.iterdir()) == []

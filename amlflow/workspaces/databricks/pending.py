@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amlflow import processes
+from amlflow.journal.folder import write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,4 @@ def take_up(folder: Path, key: str) -> Pending | None:
 def _write(file: Path, run_id: str, number: int) -> None:
     pid = os.getpid()
     content = {"run_id": run_id, "number": number, "pid": pid, "started": processes.started(pid)}
-    fresh = file.with_suffix(".new")
-    fresh.write_text(json.dumps(content), encoding="utf-8")
-    fresh.replace(file)
+    write_json(file, content)
