@@ -7,6 +7,7 @@ gone when that ends. Kept rows are what a monitor can hold later data against.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from typing import Any, Iterable, Mapping, Optional, Set, Tuple
 
@@ -23,7 +24,7 @@ _kept: Set[Tuple[str, str]] = set()
 def most_rows(env: Optional[Mapping[str, str]] = None) -> int:
     """0 where nothing is to be kept."""
     text = (os.environ if env is None else env).get(ROWS, "")
-    return int(text) if text.isdigit() else 0
+    return int(text) if text.isdecimal() else 0
 
 
 def remember() -> None:
@@ -44,8 +45,8 @@ def remember() -> None:
 
 
 def keep(inputs: Iterable[Any], artifact_uri: str, most: int) -> None:
-    """Put the rows of what was logged for training among the run's artifacts, as `FOLDER/DIGEST.parquet`; of more than `most`
-    rows a random choice, the same each time. Raises whatever pandas and the artifacts' store raise."""
+    """Put the rows of what was logged for training among the run's artifacts, as `FOLDER/STEM.parquet` with the `stem` of the digest;
+    of more than `most` rows a random choice, the same each time. Raises whatever pandas and the artifacts' store raise."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     for item in inputs:
@@ -58,9 +59,14 @@ def keep(inputs: Iterable[Any], artifact_uri: str, most: int) -> None:
         if table is None:
             continue
         with tempfile.TemporaryDirectory(prefix="amlflow-dataset-") as folder:
-            file = _written(table, os.path.join(folder, item.dataset.digest))
+            file = _written(table, os.path.join(folder, stem(item.dataset.digest)))
             get_artifact_repository(artifact_uri).log_artifact(file, FOLDER)
         _kept.add(key)
+
+
+def stem(digest: str) -> str:
+    """What a file of the dataset is called; a program may give it any digest."""
+    return re.sub(r"[^\w.-]", "_", digest)
 
 
 def _table(dataset: Any, most: int) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 
 from amlflow.errors import NotFound, UsageError
 from amlflow.journal.datasets import FOLDER as KEPT_ROWS
+from amlflow.journal.datasets import stem as stem_of_rows
 from amlflow.monitoring import frames
 from amlflow.monitoring.frames import Source
 from amlflow.services import datasets, deployment, references, registry, tracking
@@ -112,7 +113,7 @@ def _of_run(workspace: Workspace, run: Run, scratch: Path) -> Source:
     artifacts = [item.path for item in tracking.artifacts(workspace, run.id)]
     kept = [path for path in artifacts if path.startswith(f"{KEPT_ROWS}/")]
     for dataset in datasets.of_run(workspace, run):
-        if rows := next((path for path in kept if Path(path).stem == dataset.digest), ""):
+        if rows := next((path for path in kept if Path(path).stem == stem_of_rows(dataset.digest)), ""):
             return _of_artifact(workspace, run, rows, scratch)
         if (file := datasets.file_of(dataset, scratch)) is not None:
             return Source(tables_in(file), scratch, f"the dataset {dataset.name!r} of run {run.name!r}")
