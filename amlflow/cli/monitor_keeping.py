@@ -161,6 +161,11 @@ def run(state: State, name: str, html: str, markdown: bool, log: bool, detach: b
         # A monitor that sees nothing must not look like one that finds nothing.
         tell(Alert(monitor.name, monitor.kind, error=error.message))
         raise
+    except Exception as error:
+        tell(
+            Alert(monitor.name, monitor.kind, error=f"it met an error that it does not know ({type(error).__name__}).")
+        )
+        raise
 
 
 def _refuse(options: Truth | Columns, what: str, mend: str) -> None:

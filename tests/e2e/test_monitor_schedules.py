@@ -139,6 +139,10 @@ def test_without_fail_what_crossed_is_told_and_ends_with_0(monitor: Callable[...
     assert (hook.posted[1]["state"], hook.posted[1]["columns"]) == ("failed", [])
     assert "no row" in hook.posted[1]["error"]
     assert hook.posted[1]["error"] in hook.posted[1]["text"]
+    Path("same.csv").unlink()
+    Path("same.csv").symlink_to("/proc/self/mem")
+    assert monitor("run", "moves").code == 1
+    assert "OSError" in hook.posted[2]["error"], "nor does a file that the system cannot read look like a pass"
 
 
 def test_a_monitor_of_performance(monitor: Callable[..., Ended], work: Path, hook: Hook) -> None:
