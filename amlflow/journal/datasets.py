@@ -45,7 +45,7 @@ def remember() -> None:
 
 
 def keep(inputs: Iterable[Any], artifact_uri: str, most: int) -> None:
-    """Put the rows of what was logged for training among the run's artifacts, as `FOLDER/STEM.parquet` with the `stem` of the digest;
+    """Put the rows of what was logged for training among the run's artifacts, as `FOLDER/STEM.parquet` with the digest's `stem`;
     of more than `most` rows a random choice, the same each time. Raises whatever pandas and the artifacts' store raise."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 

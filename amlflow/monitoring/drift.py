@@ -184,8 +184,6 @@ def _of_numbers(pair: Pair, kind: Kind, base: Sample, sample: Sample, thresholds
     wanted = [metric for metric in metrics.OF_NUMBERS if thresholds.wants(metric)]
     if not wanted:
         return []
-    import numpy as np
-
     edges = metrics.bin_edges(base.sorted, sample.sorted)
     counts = [metrics.counts_between(values, edges) for values in (base.sorted, sample.sorted)]
     found = []
@@ -196,8 +194,7 @@ def _of_numbers(pair: Pair, kind: Kind, base: Sample, sample: Sample, thresholds
         elif metric == metrics.POPULATION_STABILITY:
             found.append(Reading(metric, metrics.population_stability_index(*counts), threshold))
         elif metric == metrics.WASSERSTEIN:
-            deviation = float(np.std(base.sorted, ddof=1)) if len(base.sorted) > 1 else 0.0
-            distance = metrics.normalized_wasserstein_distance(base.sorted, sample.sorted, deviation)
+            distance = metrics.normalized_wasserstein_distance(base.sorted, sample.sorted)
             found.append(Reading(metric, distance, threshold))
         else:
             result = metrics.kolmogorov_smirnov(base.sorted, sample.sorted)
@@ -335,7 +332,7 @@ def _histogram(base: Array, sample: Array) -> Picture:
 
     low = min(base[int(0.005 * len(base))], sample[int(0.005 * len(sample))])
     high = max(base[math.ceil(0.995 * len(base)) - 1], sample[math.ceil(0.995 * len(sample)) - 1])
-    edges = np.linspace(low, high, _PICTURE_BINS + 1) if low < high else np.array([low, low])
+    edges = metrics.even_edges(low, high, _PICTURE_BINS) if low < high else np.array([low, low])
     shares = [metrics.counts_between(values, edges) / len(values) for values in (base, sample)]
     return Picture(shares[0].tolist(), shares[1].tolist(), edges=edges.tolist())
 

@@ -37,6 +37,8 @@ _EPSILON = 1e-15
 # So many values at once stay in a processor's cache.
 _CACHED = 2**14
 _STRETCH = 64
+# Squares of larger numbers, such as the largest double that stands for a missing value, overflow.
+_LARGE, _SMALLER = 2.0**500, 2.0**-600
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,14 @@ def bin_edges(baseline: Array, sample: Array) -> Array:
     low, high = min(baseline[0], sample[0]), max(baseline[-1], sample[-1])
     if low == high:
         return np.array([low, high])
-    return np.linspace(low, high, bin_count(min(len(baseline), len(sample))) + 1)
+    return even_edges(low, high, bin_count(min(len(baseline), len(sample))))
+
+
+def even_edges(low: float, high: float, bins: int) -> Array:
+    """From the one finite number to the other, however far apart they are."""
+    import numpy as np
+
+    return 4 * np.linspace(low / 4, high / 4, bins + 1)
 
 
 def counts_between(values: Array, edges: Array) -> Array:
@@ -93,12 +102,16 @@ def population_stability_index(baseline: Array, counts: Array) -> float:
     return float(((q - p) * np.log(q / p)).sum())
 
 
-def normalized_wasserstein_distance(baseline: Array, sample: Array, baseline_deviation: float) -> float:
+def normalized_wasserstein_distance(baseline: Array, sample: Array) -> float:
     """The first Wasserstein distance of two sorted samples, neither empty: the integral of |F⁻¹ - G⁻¹| over the probabilities,
     which in one dimension is that of |F - G| over the values (Vallender, Theory Probab. Appl. 18, 1974), divided by the
     baseline's sample standard deviation, of at least 0.001."""
     import numpy as np
 
+    scale = _SMALLER if max(-baseline[0], baseline[-1], -sample[0], sample[-1]) > _LARGE else 1.0
+    if scale != 1:
+        baseline, sample = baseline * scale, sample * scale
+    deviation = float(np.std(baseline, ddof=1)) if len(baseline) > 1 else 0.0
     larger, smaller = (baseline, sample) if len(baseline) >= len(sample) else (sample, baseline)
     size, other = len(larger), len(smaller)
     parts = []
@@ -112,7 +125,7 @@ def normalized_wasserstein_distance(baseline: Array, sample: Array, baseline_dev
         of_last = np.where(last > left, (place + 1) * other - last * size, 0)
         met = (other - of_last) * np.abs(own - smaller[left]) + of_last * np.abs(own - smaller[last])
         parts.append(float(met.sum()))
-    return math.fsum(parts) / (size * other) / max(baseline_deviation, LEAST_DEVIATION)
+    return math.fsum(parts) / (size * other) / max(deviation, LEAST_DEVIATION * scale)
 
 
 def kolmogorov_smirnov(baseline: Array, sample: Array) -> TestResult:

@@ -51,6 +51,15 @@ def test_numbers_that_moved_have_drifted_and_the_same_have_not(compare: Compare)
     assert not compare(base, RNG.normal(size=3000)).fails
 
 
+def test_the_largest_double_for_what_is_missing_hides_no_drift(compare: Compare) -> None:
+    base = np.append(RNG.normal(size=1000), [np.finfo(float).max] * 20 + [np.finfo(float).min] * 20)
+    lost = np.append(RNG.normal(size=600), [np.finfo(float).max] * 400)
+    moved = compare(base, lost, asked=[*metrics.OF_NUMBERS])
+    crossed = {reading.metric for reading in moved.readings if reading.crossed}
+    assert crossed == {*metrics.OF_NUMBERS}
+    assert not any(reading.crossed for reading in compare(base, base, asked=[*metrics.OF_NUMBERS]).readings)
+
+
 def test_categories_that_moved_have_drifted(compare: Compare) -> None:
     base = ["red"] * 50 + ["blue"] * 50
     moved = compare(base, ["red"] * 90 + ["blue"] * 10)
