@@ -68,7 +68,9 @@ def wilson(metric: str, hits: int, of: int) -> Estimate:
     share, more = hits / of, _Z**2 / of
     middle = (share + more / 2) / (1 + more)
     half = _Z * math.sqrt(share * (1 - share) / of + more / (4 * of)) / (1 + more)
-    return Estimate(metric, share, max(0.0, middle - half), min(1.0, middle + half), "wilson")
+    # Of no hits the lower end is 0, and of nothing but hits the upper one 1, but for rounding.
+    low, high = middle - half if hits else 0.0, middle + half if hits < of else 1.0
+    return Estimate(metric, share, max(0.0, low), min(1.0, high), "wilson")
 
 
 def of_scores(truth: Array, scores: Array) -> Estimate:
@@ -134,6 +136,14 @@ def of_numbers(truth: Array, predicted: Array) -> list[Estimate]:
     absolute errors are the normal ones of a mean; those of the other two come from it by the delta method (Cramér,
     «Mathematical Methods of Statistics», 1946, ch. 27-28): for RMSE the root of the mean squared error's, for R² = 1 - MSE / Var
     the spread of each row's part in it, (MSE (y - mean)² / Var - e²) / Var."""
+    import numpy as np
+
+    # Infinite answers make infinite errors, and intervals that are no numbers.
+    with np.errstate(invalid="ignore", over="ignore"):
+        return _of_numbers(truth, predicted)
+
+
+def _of_numbers(truth: Array, predicted: Array) -> list[Estimate]:
     import numpy as np
 
     errors = truth - predicted

@@ -25,6 +25,21 @@ def test_a_share_of_nothing_is_unknown() -> None:
     assert math.isnan(estimates.wilson("precision", 0, 0).value)
 
 
+def test_no_hits_are_from_0_and_nothing_but_hits_up_to_1() -> None:
+    ends = {
+        (estimates.wilson("accuracy", 0, of).low, estimates.wilson("accuracy", of, of).high) for of in range(1, 200)
+    }
+    assert ends == {(0.0, 1.0)}
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_infinite_answer_is_an_infinite_error() -> None:
+    found = {item.metric: item for item in estimates.of_numbers(np.array([1.0, 2.0]), np.array([1.0, np.inf]))}
+    assert found["rmse"].value == found["mae"].value == math.inf
+    endless = {item.metric: item for item in estimates.of_numbers(np.array([1.0, np.inf]), np.array([1.0, 2.0]))}
+    assert math.isnan(endless["r2"].value)
+
+
 @pytest.fixture(scope="module", name="labels")
 def _labels() -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(3)
