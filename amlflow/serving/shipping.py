@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Mapping, NamedTuple, Optional
 from urllib.error import HTTPError
 from urllib.parse import quote, urlencode
-from urllib.request import HTTPSHandler, OpenerDirector, ProxyHandler, Request, build_opener
+from urllib.request import HTTPRedirectHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request, build_opener
 
 from .collector import Complaints
 
@@ -63,6 +63,13 @@ class Refused(Exception):
         self.status, self.wait_s = status, wait_s
 
 
+class _Stay(HTTPRedirectHandler):
+    """Follows no redirect: the token would go along to whatever host it names."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
 class Identity:
     """Tokens of the group's identity, kept while they are good."""
 
@@ -71,7 +78,7 @@ class Identity:
         host = (os.environ.get(METADATA_VARIABLE) or _METADATA).rstrip("/")
         self._address = f"{host}/metadata/identity/oauth2/token?{urlencode(query)}"
         # No proxy reaches an address that is this machine's own.
-        self._opener = build_opener(ProxyHandler({}), HTTPSHandler(context=_trust()))
+        self._opener = build_opener(ProxyHandler({}), HTTPSHandler(context=_trust()), _Stay)
         self._lock = threading.Lock()
         self._token, self._until = "", 0.0
 
@@ -96,7 +103,7 @@ class Blobs:
     def __init__(self, destination: Destination) -> None:
         self._to = destination
         self._identity = Identity(destination.client_id, destination.resource)
-        self._opener = build_opener(HTTPSHandler(context=_trust()))
+        self._opener = build_opener(HTTPSHandler(context=_trust()), _Stay)
 
     def create(self, name: str) -> None:
         """An empty append blob; that it is there already is as good."""
