@@ -18,7 +18,7 @@ _NAMES = (
     ("sun", "mon", "tue", "wed", "thu", "fri", "sat"),
 )
 _WEEKDAY = 4
-_PART = re.compile(r"(\*|\w+(?:-\w+)?)(?:/(\d+))?")
+_PART = re.compile(r"(\*|\w{1,9}(?:-\w{1,9})?)(?:/(\d{1,9}))?")
 _MINUTES = {"minute": 1, "hour": 60, "day": 1440, "week": 10_080}
 
 

@@ -58,6 +58,8 @@ def test_expressions(cron: str) -> None:
         "-1 * * * *",
         "1- * * * *",
         "0 0 * * ²",
+        f"{'0' * 5000} * * * *",
+        f"*/{'9' * 5000} * * * *",
     ],
 )
 def test_no_expressions(cron: str) -> None:
