@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from amlflow.cli import ci
-from amlflow.cli.state import running_verbose
+from amlflow.cli.state import inert, running_verbose
 from amlflow.errors import AmlflowError
 
 INTERRUPTED = 130
@@ -49,7 +49,7 @@ def _report(paragraph: str, code: int, argv: list[str]) -> int:
         import traceback
 
         traceback.print_exc()
-    sys.stderr.write(f"{_label()} {paragraph}\n")
+    sys.stderr.write(f"{_label()} {inert(paragraph)}\n")
     ci.annotate(paragraph)
     return code
 

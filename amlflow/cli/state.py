@@ -84,11 +84,21 @@ class State:
     def note(self, line: str) -> None:
         """A line of progress or advice for the person: stderr, and silent with -q."""
         if not self.quiet:
-            print(line, file=sys.stderr, flush=True)  # noqa: T201
+            self._say(line)
 
     def warn(self, line: str) -> None:
         """What must be seen even with -q: stderr."""
-        print(line, file=sys.stderr, flush=True)  # noqa: T201
+        self._say(line)
+
+    def _say(self, line: str) -> None:
+        print(inert(line), file=sys.stderr, flush=True)  # noqa: T201
+
+
+def inert(said: str) -> str:
+    """What a terminal shows as it stands: names in it, which may be anybody's, command nothing."""
+    if said.isprintable():
+        return said
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else " " for sign in said)
 
 
 def running_verbose(argv: list[str]) -> bool:

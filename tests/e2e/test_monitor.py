@@ -185,6 +185,15 @@ def test_the_page_stands_alone_and_escapes_what_the_data_say(monitor: Callable[.
     assert page.count("<svg") >= 2
 
 
+def test_names_in_data_command_no_terminal(monitor: Callable[..., Ended], work: Path) -> None:
+    table(work / "sly.csv", [{"\x1b]0;owned\x07": 1, "b": i} for i in range(9)])
+    noted = monitor("drift", "--data", "sly.csv", "--baseline", "sly.csv", "--no-log")
+    assert "owned : The baseline is constant." in noted.err
+    failed = monitor("drift", "--data", "sly.csv", "--baseline", "same.csv", "--no-log")
+    assert failed.code == 1
+    assert "\x1b" not in noted.err + failed.err
+
+
 def test_results_are_runs_that_compare_shows_over_time(wine: Any, work: Path) -> None:
     for name in ("same", "moved"):
         wine.ok("monitor", "drift", "--data", f"{name}.csv", "--baseline", "baseline.csv", "-q")
