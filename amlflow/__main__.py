@@ -6,12 +6,18 @@ import sys
 
 
 def main() -> None:
-    from typer.main import get_command
+    try:
+        from typer.main import get_command
 
-    from amlflow.cli.app import app
-    from amlflow.cli.errors import run
+        from amlflow.cli.app import app
+        from amlflow.cli.errors import run
 
-    sys.exit(run(get_command(app), sys.argv[1:]))
+        code = run(get_command(app), sys.argv[1:])
+    except KeyboardInterrupt:
+        # Before there was anything to interrupt, or after it was done.
+        sys.stderr.write("Interrupted.\n")
+        code = 130
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def made(runs: int, histories: int, steps: int, file: Path) -> None:
     params = [ParamRow(key, [run.params[key] for run in listed], True) for key in listed[0].params]
     table = Comparison(listed, metrics, params)
     start = time.process_time()
-    size = comparison_page.write(lambda run_id: (workspace, run_id), table, file, lambda _line: None)
+    size = comparison_page.write(lambda run_id: (workspace, run_id), table, file, lambda _line: None).size_bytes
     took = time.process_time() - start - workspace.making
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     mark = "" if size < LIMIT_MB * 1e6 else "  NOT REACHED"

@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import pytest
+from databricks_catalog import Catalog
 from databricks_files import Files
 from databricks_jobs import Jobs
 from servers import http_server, send
@@ -49,6 +50,7 @@ class Host:
     def __init__(self, upstream: str, folder: Path) -> None:
         self.url, self.paths = "", list[tuple[str, str]]()
         self.files = Files(folder)
+        self.catalog = Catalog(self.files)
         self.jobs = Jobs(folder)
         self.faults: list[Fault] = []
         self._upstream = urlsplit(upstream).netloc
@@ -79,7 +81,7 @@ class Host:
         if fault := self._fault(path):
             content = json.dumps({"error_code": fault.code, "message": f"{path} is not served now."}).encode()
             send(request, fault.status, content, **fault.headers)
-        elif self.files.answer(request, path, query, body):
+        elif self.files.answer(request, path, query, body) or self.catalog.answer(request, path, query, body):
             return
         elif path == "/api/2.0/preview/scim/v2/Me":
             send(request, 200, json.dumps({"userName": USER, "id": "7"}).encode())
@@ -151,7 +153,7 @@ class Host:
         kind = reply.headers.get("Content-Type", "")
         if rewrite and "json" in kind:
             content = _outward(content.decode()).encode()
-        send(request, reply.status, content, kind)
+        send(request, reply.status, content, kind, **{"x-databricks-org-id": "7"})
         connection.close()
 
 

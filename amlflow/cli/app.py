@@ -43,8 +43,12 @@ class Root(LazyGroup):
         self.params = [*self.params, *global_options()]
 
     def invoke(self, ctx: Any) -> Any:
-        State.of(ctx).update({name: ctx.params.pop(name, None) for name in GLOBAL_NAMES})
-        return super().invoke(ctx)
+        state = State.of(ctx)
+        state.update({name: ctx.params.pop(name, None) for name in GLOBAL_NAMES})
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise typer.Abort(*filter(None, [state.stays])) from None
 
 
 def _print_version(wanted: bool) -> None:

@@ -9,6 +9,7 @@ from amlflow.cli.output import Column, moment, number
 from amlflow.cli.state import State
 from amlflow.errors import UsageError
 from amlflow.services import azure_monitor_runs as runs
+from amlflow.services import submission
 from amlflow.services.azure_monitor_runs import Found
 from amlflow.workspaces.abilities import HasOnlineEndpoints
 from amlflow.workspaces.azure.monitors import AzureMonitors
@@ -37,7 +38,7 @@ def run(state: State, name: str, html: str, markdown: bool, log: bool, detach: b
         state.note(f"Follow it with `amlflow job logs -f {job.id}`; `amlflow monitor show {name}` shows what it finds.")
         return
     state.note(f"Job {job.id} runs the monitor {name!r}{f': {job.url}' if job.url else ''}")
-    following.to_the_end(state, job.id, runs.follow(state.workspace, job, state.note))
+    following.to_the_end(state, job.id, submission.follow(state.workspace, job, state.note))
     found = runs.found(state.workspace, started)
     _show(state, found)
     runs.check(started, found)
@@ -47,9 +48,17 @@ def show(state: State, name: str) -> None:
     assert isinstance(state.workspace, HasOnlineEndpoints)
     record = AzureMonitors(state.workspace.service).get(name)
     results = runs.recent(state.workspace, name)
-    rows: list[tuple[str, Any]] = [(key, value) for key, value in record.items()]
+    rows = rows_of(record)
     rows += [(f"run {moment(item['submitted_ms'])}", _summary(item)) for item in results]
     state.out.one({**record, "results": results}, "name", rows)
+
+
+def rows_of(record: dict[str, Any]) -> list[tuple[str, Any]]:
+    """A monitor for people to read, a line a threshold."""
+    left_out = ("thresholds", "created_ms")
+    rows: list[tuple[str, Any]] = [(key, value) for key, value in record.items() if key not in left_out]
+    rows.append(("created", moment(record["created_ms"])))
+    return rows + [(f"threshold {item['signal']}", _limit(item)) for item in record["thresholds"]]
 
 
 def _show(state: State, found: Found) -> None:
@@ -67,6 +76,11 @@ def _show(state: State, found: Found) -> None:
         state.note("No threshold was crossed.")
     else:
         state.note("No run of the job has the tag of a crossed threshold; its output is none that amlflow understands.")
+
+
+def _limit(threshold: dict[str, Any]) -> str:
+    value = threshold["threshold"]
+    return f"{threshold['metric']} ({threshold['of']}) {'' if value is None else number(value)}"
 
 
 def _summary(item: dict[str, Any]) -> str:

@@ -28,7 +28,7 @@ def run(state: State, request: ProjectRequest, options: ClusterOptions, mode: Mo
     job = submitted.job
     if submitted.is_taken_up:
         state.note(
-            f"Job {job.id} was begun by the same command, which was killed: it is taken up, and not begun again."
+            f"Job {job.id} was begun by this command before, which did not see its end: it is taken up, and not begun again."
         )
     if mode.detach:
         number = job.tags[NUMBER_TAG]

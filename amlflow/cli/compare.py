@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from amlflow.cli.completers import complete_experiment, complete_run
+from amlflow.cli.completers import complete_experiment, complete_run_anywhere
 from amlflow.cli.framework import CommandOverWorkspaces, verb
 from amlflow.cli.state import State
 
@@ -18,7 +18,7 @@ app = verb()
 @app.command(cls=CommandOverWorkspaces)
 def compare(
     ctx: typer.Context,
-    runs: Annotated[list[str] | None, typer.Argument(metavar="RUN…", autocompletion=complete_run)] = None,
+    runs: Annotated[list[str] | None, typer.Argument(metavar="RUN…", autocompletion=complete_run_anywhere)] = None,
     experiment: Annotated[
         str, typer.Option("--experiment", "-e", help="Compare its runs.", autocompletion=complete_experiment)
     ] = "",
@@ -30,7 +30,9 @@ def compare(
     baseline: Annotated[
         str,
         typer.Option(
-            "--baseline", help="Show how far each is from this run, model or best:METRIC.", autocompletion=complete_run
+            "--baseline",
+            help="Show how far each is from this run, model or best:METRIC.",
+            autocompletion=complete_run_anywhere,
         ),
     ] = "",
     metric: Annotated[list[str] | None, typer.Option("--metric", "-m", help="Only this metric.")] = None,
@@ -65,7 +67,12 @@ def compare(
         typer.Option("--markdown", help="Print Markdown; on GitHub Actions and Azure Pipelines also to the summary."),
     ] = False,
     html: Annotated[
-        str, typer.Option("--html", metavar="FILE", help="Also write a page with charts and artifacts.")
+        str,
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            help="Also write a page with charts and artifacts; with --watch it follows the runs.",
+        ),
     ] = "",
 ) -> None:
     """Compare runs side by side: parameters that differ, metrics with the best marked.
@@ -92,7 +99,7 @@ def compare(
         seeds=seeds or [],
         fail_if=fail_if or [],
     )
-    view = comparing.View(history or [], plot or [], x, markdown, junit)
+    view = comparing.View(history or [], plot or [], x, markdown, junit, html)
     comparing.check(state, request, view)
     origin = comparing.gather(state, request)
     if watch:

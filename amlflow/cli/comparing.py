@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from amlflow.workspaces.base import Run
 
 _EVERY_S = 2.0
+_PAGE_EVERY_S = 10.0
 _MOST_FAILURES = 10
 _MOST_CHECKS = 20
 _GOING_ON = ("RUNNING", "SCHEDULED")
@@ -35,13 +36,15 @@ _GOING_ON = ("RUNNING", "SCHEDULED")
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How it is shown. `plot` names the metrics that are drawn, by step or time; `history` those whose values a document has."""
+    """How it is shown. `plot` names the metrics that are drawn, by step or time; `history` those whose values a document has;
+    `junit` and `html` are files that are written besides."""
 
     history: Sequence[str] = ()
     plot: Sequence[str] = ()
     by: str = "step"
     markdown: bool = False
     junit: str = ""
+    html: str = ""
 
 
 def check(state: State, request: CompareRequest, view: View) -> None:
@@ -110,7 +113,8 @@ def follow(state: State, origin: Sources, request: CompareRequest, view: View) -
     """Show the runs as they go until all have ended: redrawn on a terminal, a line for each change elsewhere. Returns the request
     with the names of runs as what they meant at first."""
     waiting = replace(request, seeds=(), fail_if=(), patient=True)
-    pinned, failures = False, 0
+    pinned, failures, written = False, 0, 0.0
+    state.stays = "The runs go on."
     with _board(state, origin, view) as draw:
         while True:
             started = time.monotonic()
@@ -130,8 +134,14 @@ def follow(state: State, origin: Sources, request: CompareRequest, view: View) -
                     waiting = replace(waiting, baseline=base, runs=ids)
                     request = replace(request, baseline=base, runs=ids)
                 if all(run.status not in _GOING_ON for run in result.runs):
+                    state.stays = ""
                     return request
                 draw(result, _cells(state, result, waiting))
+                if view.html and time.monotonic() - written > _PAGE_EVERY_S:
+                    # What is not to be had now is there the next time.
+                    with contextlib.suppress(Unavailable):
+                        _rewrite_page(origin, result, Path(view.html))
+                    written = time.monotonic()
             # Reading thousands of runs must not become all that the workspace does.
             time.sleep(max(_EVERY_S, 3 * (time.monotonic() - started)))
 
@@ -143,7 +153,15 @@ def write_page(state: State, origin: Sources, result: Comparison, file: Path) ->
 
     with progress.steps(state) as report:
         written = comparison_page.write(origin.place, result, file, report)
-    state.note(f"{file} ({size(written)}) opens in any browser.")
+    for sentence in written.left_out:
+        state.note(sentence)
+    state.note(f"{file} ({size(written.size_bytes)}) opens in any browser.")
+
+
+def _rewrite_page(origin: Sources, result: Comparison, file: Path) -> None:
+    from amlflow.services import comparison_page
+
+    comparison_page.write(origin.place, result, file, lambda line: None, _PAGE_EVERY_S)
 
 
 def write_junit(file: str, result: Comparison, seconds: float) -> None:

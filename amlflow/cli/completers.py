@@ -42,11 +42,19 @@ def complete_model(ctx: typer.Context, incomplete: str) -> list[str]:
 def complete_run(ctx: typer.Context, incomplete: str) -> list[str]:
     """Ids and names of the newest runs."""
 
-    def names() -> Iterable[str]:
-        from amlflow.workspaces.base import RunQuery
+    return _quietly(lambda: _names_of_runs(_workspace(ctx)), incomplete)
 
-        runs = _workspace(ctx).search_runs(RunQuery(limit=500, with_data=False))
-        return ["last", *(run.id for run in runs), *(run.name for run in runs)]
+
+def complete_run_anywhere(ctx: typer.Context, incomplete: str) -> list[str]:
+    """As `complete_run`; after `WORKSPACE::`, the runs of that workspace."""
+    where, separator, _ = incomplete.rpartition("::")
+    if not separator:
+        return complete_run(ctx, incomplete) or [f"{name}::" for name in complete_workspace(incomplete)]
+
+    def names() -> Iterable[str]:
+        from amlflow.cli.state import State
+
+        return [f"{where}::{name}" for name in _names_of_runs(State().open(where, "a run on the command line"))]
 
     return _quietly(names, incomplete)
 
@@ -99,6 +107,13 @@ def complete_monitor(ctx: typer.Context, incomplete: str) -> list[str]:
         return [monitor.name for monitor in monitors.listing(workspace)]
 
     return _quietly(names, incomplete)
+
+
+def _names_of_runs(workspace: Workspace) -> list[str]:
+    from amlflow.workspaces.base import RunQuery
+
+    runs = workspace.search_runs(RunQuery(limit=500, with_data=False))
+    return ["last", *(run.id for run in runs), *(run.name for run in runs)]
 
 
 def _workspace(ctx: typer.Context) -> Workspace:

@@ -17,6 +17,10 @@ app = noun("List, show, create, attach, start, stop and delete computes.")
 ComputeArgument = Annotated[str, typer.Argument(metavar="COMPUTE", help="Its name.", autocompletion=complete_compute)]
 
 
+def _goes_on(compute: str) -> str:
+    return f"What the workspace has begun goes on there; `amlflow compute show {compute}` tells how far it is."
+
+
 def _nodes(record: Record) -> str:
     if record["kind"] == "kubernetes":
         # How many a cluster has, the workspace does not know.
@@ -83,6 +87,7 @@ def create(
 
     state = State.of(ctx)
     spec = computing.spec(compute, kind, size, least, most, tier, idle_time)
+    state.stays = _goes_on(compute)
     with progress.steps(state) as report:
         made = abilities.computes(state.workspace).create(spec, lambda step: report(f"Compute {compute}: {step}"))
     state.out.one(asdict(made), "name")
@@ -108,6 +113,7 @@ def attach(
     from amlflow.workspaces import abilities
 
     state = State.of(ctx)
+    state.stays = _goes_on(compute)
     with progress.steps(state) as report:
         made = abilities.computes(state.workspace).attach(
             compute, cluster, namespace, lambda step: report(f"Compute {compute}: {step}")
@@ -122,6 +128,7 @@ def start(ctx: typer.Context, compute: ComputeArgument) -> None:
     from amlflow.workspaces import abilities
 
     state = State.of(ctx)
+    state.stays = _goes_on(compute)
     with progress.steps(state) as report:
         found = abilities.computes(state.workspace).start(compute, lambda step: report(f"Compute {compute}: {step}"))
     state.out.one(asdict(found), "name")
@@ -134,6 +141,7 @@ def stop(ctx: typer.Context, compute: ComputeArgument) -> None:
     from amlflow.workspaces import abilities
 
     state = State.of(ctx)
+    state.stays = _goes_on(compute)
     with progress.steps(state) as report:
         found = abilities.computes(state.workspace).stop(compute, lambda step: report(f"Compute {compute}: {step}"))
     state.out.one(asdict(found), "name")
@@ -146,6 +154,7 @@ def delete(ctx: typer.Context, compute: ComputeArgument) -> None:
     from amlflow.workspaces import abilities
 
     state = State.of(ctx)
+    state.stays = _goes_on(compute)
     with progress.steps(state) as report:
         abilities.computes(state.workspace).delete(compute, lambda step: report(f"Compute {compute}: {step}"))
     state.note(f"Deleted the compute {compute}.")

@@ -317,6 +317,10 @@ def deploy(
         steps = [(step.action, f"{step.what} {step.detail}".strip()) for step in plan.steps]
         state.out.one(plan_record(plan), "endpoint", steps)
         return
+    if target != "local":
+        state.stays = (
+            f"What the workspace has begun goes on there; `amlflow endpoint show {plan.endpoint}` tells how far it is."
+        )
     with progress.steps(state) as report:
         endpoint = found.apply(plan, report)
     print_endpoint(state, endpoint_record(endpoint))

@@ -107,10 +107,8 @@ def fault(
     from amlflow.emulator import lifecycle
 
     state = State.of(ctx)
-    found = lifecycle.ask("DELETE" if clear else "GET", "/emulator/faults")
-    if specs:
-        found = lifecycle.ask("POST", "/emulator/faults", {"faults": specs})
-    state.out.many([{"spec": spec} for spec in found["faults"]], _FAULT_COLUMNS, "spec", "No faults.")
+    found = lifecycle.fail(specs or (), clear)
+    state.out.many([{"spec": spec} for spec in found], _FAULT_COLUMNS, "spec", "No faults.")
 
 
 @app.command("token-lifetime", cls=Command)

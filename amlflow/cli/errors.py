@@ -27,8 +27,9 @@ def run(command: Any, argv: list[str]) -> int:
         return _report(error.paragraph(), error.exit_code, argv)
     except _ClickError as error:
         return _usage(error)
-    except (KeyboardInterrupt, typer.Abort):
-        return _report("Interrupted.", INTERRUPTED, argv)
+    except typer.Abort as interrupted:
+        sys.stderr.write(" ".join(["Interrupted.", *map(str, interrupted.args)]) + "\n")
+        return INTERRUPTED
     except BrokenPipeError:
         # The reader (head, less) has what it wanted; Python must not complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -49,8 +50,7 @@ def _report(paragraph: str, code: int, argv: list[str]) -> int:
 
         traceback.print_exc()
     sys.stderr.write(f"{_label()} {paragraph}\n")
-    if code != INTERRUPTED:
-        ci.annotate(paragraph)
+    ci.annotate(paragraph)
     return code
 
 

@@ -90,7 +90,9 @@ def cancel(ctx: typer.Context, job: JobArgument) -> None:
 def download(
     ctx: typer.Context,
     job: JobArgument = "last",
-    to: Annotated[Path, typer.Option("--to", help="The folder to put the files into.")] = Path(),
+    to: Annotated[
+        Path | None, typer.Option("--to", help="The folder to put the files into; by default one named like the job.")
+    ] = None,
     result: Annotated[str, typer.Option("--result", help="This named output, instead of outputs and logs.")] = "",
 ) -> None:
     """Download what a job has left: its outputs and logs. Nothing there is an error."""

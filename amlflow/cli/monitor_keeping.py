@@ -179,6 +179,7 @@ def _refuse(options: Truth | Columns, what: str, mend: str) -> None:
 
 
 def _create_in_azure(state: State, kept: Kept, wanted: Monitor, limits: Sequence[str]) -> None:
+    from amlflow.cli.azure_monitors import rows_of
     from amlflow.services import azure_monitors
 
     spec = azure_monitors.plan(state.workspace, wanted, kept.emails, limits)
@@ -187,7 +188,8 @@ def _create_in_azure(state: State, kept: Kept, wanted: Monitor, limits: Sequence
         state.note(f"Wrote {kept.export}: `az ml schedule create --file {kept.export}` creates the monitor.")
         state.out.one({"name": spec.name, "file": kept.export}, "file")
         return
-    state.out.one(azure_monitors.create(state.workspace, spec, kept.replacing), "name")
+    made = azure_monitors.create(state.workspace, spec, kept.replacing)
+    state.out.one(made, "name", rows_of(made))
 
 
 def _request(watched: Watched) -> DriftRequest | PerformanceRequest:

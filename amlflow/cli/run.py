@@ -165,6 +165,7 @@ def copy(
     if source:
         origin = resolve.open_workspace(resolve.resolve(source, state.config), state.note, state.auth)
     target = resolve.open_workspace(resolve.resolve(to, state.config), state.note, state.auth)
+    state.stays = "What was copied stays; the same command goes on where it stopped."
     with progress.steps(state) as report:
         done = copy_runs(origin, target, CopyRequest(runs, experiment, children), report)
     for item in done:

@@ -28,6 +28,8 @@ class State:
     auth: str = ""
     quiet: bool = False
     verbose: bool = False
+    # A sentence on what goes on, or is kept, where the command is interrupted.
+    stays: str = ""
 
     @staticmethod
     def of(ctx: typer.Context) -> State:

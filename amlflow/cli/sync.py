@@ -59,6 +59,7 @@ def sync(
         return
     if action:
         raise UsageError(f"There is no `amlflow sync {action}`.", "It is `amlflow sync` or `amlflow sync status`.")
+    state.stays = "What was not sent stays in the journal."
     if watch:
         syncing.watch(state.workspace, state.note)
         return

@@ -132,13 +132,18 @@ def use(
 def env(
     ctx: typer.Context,
     place: Annotated[
-        str, typer.Option("--for", help="Where the program runs: databricks.", autocompletion=lambda: ["databricks"])
+        str,
+        typer.Option(
+            "--for",
+            help="Where the program runs: databricks (a cluster), or databricks-notebook (serverless, too).",
+            autocompletion=lambda: ["databricks", "databricks-notebook"],
+        ),
     ],
     scope: Annotated[
         str, typer.Option("--scope", help="The Databricks secret scope that holds the service principal.")
     ] = "amlflow",
 ) -> None:
-    """Print what a cluster elsewhere needs to log into the Azure ML workspace; no secret is printed.
+    """Print what a cluster or notebook elsewhere needs to log into the Azure ML workspace; no secret is printed.
 
     With -o json, `libraries` and `spark_env_vars` are as a cluster's definition takes them.
 
@@ -148,15 +153,23 @@ def env(
     from amlflow.services import databricks_login
 
     state = State.of(ctx)
-    if place != "databricks":
-        raise UsageError(f"Nothing is known of {place!r}.", "It is `--for databricks`.")
+    if place not in ("databricks", "databricks-notebook"):
+        raise UsageError(f"Nothing is known of {place!r}.", "It is `--for databricks` or `--for databricks-notebook`.")
     found = databricks_login.login(state.workspace, scope)
+    state.note(
+        "Where MLflow 3 runs there, Azure ML refuses `log_model`: use `save_model` and `log_artifacts`, or mlflow<3."
+    )
+    if place == "databricks-notebook" and not state.out.wants_document():
+        print(found.notebook, end="")  # noqa: T201
+        return
     record = {
         "package": found.package,
         "libraries": [{"pypi": {"package": found.package}}],
         "spark_env_vars": found.variables,
+        "notebook": found.notebook,
         "secrets": [{"scope": scope, "key": secret.key, "holds": secret.holds} for secret in found.secrets],
     }
     rows = [("library (PyPI)", found.package), *found.variables.items()]
+    rows += [(f"databricks secrets create-scope {scope}", "once")]
     rows += [(f"databricks secrets put-secret {scope} {secret.key}", secret.holds) for secret in found.secrets]
     state.out.one(record, "package", rows)

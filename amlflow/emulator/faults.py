@@ -8,9 +8,10 @@ import threading
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from amlflow.errors import UsageError
+from amlflow.errors import UsageError, nearest
 
 _SPEC = re.compile(r"(?P<method>[A-Za-z*]+)\s+(?P<path>\S+?):(?P<action>[a-z0-9.=]+?)(?::(?P<rate>[\dx.]+))?")
+_NAMES = ("status", "reset", "lost", "throttle", "latency", "expire")
 _ACTIONS = "a status such as 503, reset, lost, throttle=SECONDS, latency=MILLISECONDS or expire"
 
 
@@ -88,7 +89,7 @@ def parse(spec: str) -> Fault:
         if name.isdigit():
             name, amount = "status", name
         number = float(amount or {"throttle": 1, "reset": 0, "lost": 0, "expire": 0}[name])
-        if name not in ("status", "reset", "lost", "throttle", "latency", "expire"):
+        if name not in _NAMES:
             raise KeyError(name)
         if name == "status" and not 400 <= number <= 599:
             raise ValueError(name)
@@ -96,5 +97,9 @@ def parse(spec: str) -> Fault:
         count = int(rate[1:]) if rate.startswith("x") else None
         share = 1.0 if count is not None else float(rate)
     except (KeyError, ValueError) as error:
-        raise UsageError(f"{match['action']!r} in {spec!r} is not a fault's action.", f"It is {_ACTIONS}.") from error
+        near = "" if name in _NAMES else nearest(name, _NAMES[1:])
+        hint = f" Did you mean {near}?" if near else ""
+        raise UsageError(
+            f"{match['action']!r} in {spec!r} is not a fault's action.{hint}", f"It is {_ACTIONS}."
+        ) from error
     return Fault(spec.strip(), match["method"].upper(), match["path"], name, number, share, count)

@@ -162,6 +162,17 @@ def environment(role: str = "contributor") -> dict[str, str]:
     }
 
 
+def fail(specs: Sequence[str], clear: bool) -> list[str]:
+    """Add faults to the running emulator, in place of those at work if `clear`. Returns all. Raises `UsageError` for what is no
+    fault; then nothing is changed."""
+    for spec in specs:
+        faults.parse(spec)
+    found = ask("DELETE" if clear else "GET", "/emulator/faults")
+    if specs:
+        found = ask("POST", "/emulator/faults", {"faults": list(specs)})
+    return [str(spec) for spec in found["faults"]]
+
+
 def ask(method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Ask the running emulator something of its own. Raises `Unavailable` when it does not answer, `AmlflowError` for a
     refusal."""

@@ -23,7 +23,7 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class PoolSize:
     """How many nodes a pool may have, and how long one idles before it leaves."""
 
     minimum: int
@@ -33,7 +33,7 @@ class Limits:
 
 @dataclass(slots=True)
 class _Pool:
-    limits: Limits
+    limits: PoolSize
     nodes: list[Node] = field(default_factory=list)
     waiting: dict[str, int] = field(default_factory=dict)
 
@@ -46,7 +46,7 @@ class Pools:
         self._lock = threading.Lock()
         self._pools: dict[str, _Pool] = {}
 
-    def define(self, compute: str, limits: Limits) -> None:
+    def define(self, compute: str, limits: PoolSize) -> None:
         with self._lock:
             pool = self._pools.setdefault(compute.lower(), _Pool(limits))
             pool.limits = limits

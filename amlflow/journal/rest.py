@@ -231,7 +231,7 @@ class RestServer:
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, UnicodeError) as error:
             raise Refused(0, "INVALID_URL", f"{self.url} is not an address of a server.") from error
         except requests.exceptions.RequestException as error:
-            raise _transient(error) from error
+            raise transient(error) from error
         except OSError as error:
             # requests raises this for a CA file that does not exist, with the path at fault in the sentence.
             raise Refused(0, "INVALID_CREDENTIALS", f"{error}.") from error
@@ -261,7 +261,7 @@ def split_login(base_url: str) -> tuple[str, str, str]:
     return bare.rstrip("/"), unquote(user), unquote(password)
 
 
-def _transient(error: Exception) -> Transient:
+def transient(error: Exception) -> Transient:
     """What requests raised, in one clause that follows the server's address."""
     import requests
     from urllib3.exceptions import ConnectTimeoutError, NewConnectionError

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
+# The service is there, and says that it has too much to do.
+BUSY_STATUS = frozenset({429, 503})
 RETRYABLE_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 
 _Answer = TypeVar("_Answer")
@@ -39,8 +41,8 @@ class Transient(Exception):
 class RetryPolicy:
     """Full jitter: before the n-th retry any time up to `base_s` * 2^(n-1), at most `cap_s`.
 
-    `most` is the number of retries, `deadline_s` the time from the first attempt after which none begins.
-    A service's Retry-After is honoured up to `after_cap_s`.
+    `most` is the number of retries, `most_busy` that after an answer of `BUSY_STATUS`, if it is more;
+    `deadline_s` the time from the first attempt after which none begins. A service's Retry-After is honoured up to `after_cap_s`.
     """
 
     most: int = 5
@@ -48,13 +50,19 @@ class RetryPolicy:
     cap_s: float = 10.0
     deadline_s: float = 60.0
     after_cap_s: float = 60.0
+    most_busy: int = 0
 
     def wait_s(
-        self, failed: int, elapsed_s: float, retry_after_s: float | None = None, chance: float | None = None
+        self,
+        failed: int,
+        elapsed_s: float,
+        retry_after_s: float | None = None,
+        chance: float | None = None,
+        status: int = 0,
     ) -> float | None:
-        """Seconds to wait after `failed` attempts in `elapsed_s`; None to give up. `chance` in [0, 1) stands for the
-        random number."""
-        if failed > self.most:
+        """Seconds to wait after `failed` attempts in `elapsed_s`, the last answered with `status`; None to give up. `chance` in
+        [0, 1) stands for the random number."""
+        if failed > (max(self.most, self.most_busy) if status in BUSY_STATUS else self.most):
             return None
         # Bounded so that a drainer which tries for days does not overflow a float.
         ceiling = min(self.cap_s, self.base_s * 2.0 ** min(failed - 1, 30))
@@ -97,7 +105,7 @@ def persist(
             failed += 1
             if failure.final or (failure.maybe_applied and not repeatable):
                 raise
-            wait = policy.wait_s(failed, clock() - start, failure.retry_after_s)
+            wait = policy.wait_s(failed, clock() - start, failure.retry_after_s, status=failure.status)
             if wait is None:
                 raise
         sleep(wait)

@@ -9,15 +9,17 @@ from typing import Any
 from amlflow.reports.comparison import Comparison
 from amlflow.reports.histories import Packed
 from amlflow.reports.importance import FEWEST_RUNS, grouped, importance
-from amlflow.reports.page import page
+from amlflow.reports.page import page, plotly_text
+from amlflow.reports.room import MOST_BYTES, fitted, weight
 from amlflow.workspaces.base import Run
 
 # Tags that MLflow itself sets and that tell runs apart; the rest of its own are of no use to a reader.
 _TELLING_TAGS = ("mlflow.source.name", "mlflow.source.git.commit", "mlflow.source.git.branch", "mlflow.user")
 # The page ranks so many of the parameters that differ, or as many as keep parameters times metrics times runs, which take
-# about a microsecond each, below this.
+# about four microseconds each, below this.
 _RANKED_PARAMS = 200
-_RANKED_CELLS = 6_000_000
+_RANKED_CELLS = 2_000_000
+_SHOWN_OF_RANKED = 20
 _SCRIPTS = ("base.js", "series.js", "runs.js", "histories.js", "parameters.js", "artifacts.js", "start.js")
 
 
@@ -53,7 +55,8 @@ class CodeChange:
 @dataclass(frozen=True, slots=True)
 class PageContent:
     """A comparison with all that the page adds. `files` is by the position of the run, for the runs whose files were read;
-    `workspaces` name that of each run; `notes` are sentences on what was left out; `made_ms` is when."""
+    `workspaces` name that of each run; `notes` are sentences on what was left out; `made_ms` is when. A page that is written
+    again while runs go on is read again every `again_s` seconds; 0 is never."""
 
     comparison: Comparison
     title: str
@@ -63,20 +66,43 @@ class PageContent:
     files: Mapping[int, RunFiles]
     changes: Sequence[CodeChange] = ()
     notes: Sequence[str] = ()
+    again_s: float = 0
 
 
-def document(content: PageContent) -> Iterator[str]:
-    """The pieces of the file."""
-    return page(content.title, "compare", _SCRIPTS, _data(content), {"histories": content.histories.text()})
+def document(content: PageContent) -> tuple[Iterator[str], list[str]]:
+    """The pieces of the file, and sentences on what was left out."""
+    histories = content.histories.text()
+    data = _data(content, MOST_BYTES - len(histories) - len(plotly_text()))
+    return page(content.title, "compare", _SCRIPTS, data, {"histories": histories}), data["notes"]
 
 
-def _data(content: PageContent) -> dict[str, Any]:
+def _data(content: PageContent, room_bytes: int) -> dict[str, Any]:
+    data = _known_to_fit(content)
+    comparison = content.comparison
+    metrics = [
+        {"key": row.key, "direction": row.direction, "values": list(row.values), "best": sorted(row.best)}
+        for row in comparison.metrics
+    ]
+    params = [_column(row.key, row.values) for row in comparison.params]
+    importance = _importance(comparison)
+    kept = fitted(metrics, params, _tags(comparison.runs), room_bytes - weight(data) - weight(importance))
+    importance["byMetric"] = [
+        [row for row in rows if row[0] < len(kept.params)] for rows in importance["byMetric"][: len(kept.metrics)]
+    ]
+    columns = {"metrics": list(kept.metrics), "params": list(kept.params), "tags": list(kept.tags)}
+    return {**data, **columns, "importance": importance, "notes": [*content.notes, *kept.notes]}
+
+
+def _known_to_fit(content: PageContent) -> dict[str, Any]:
+    """What is bounded already."""
     comparison = content.comparison
     runs = comparison.runs
+    names = {run.id: run.name for run in runs}
     base = comparison.baseline.id if comparison.baseline else None
     return {
         "title": content.title,
         "made": content.made_ms,
+        "again": content.again_s,
         "baseline": next((index for index, run in enumerate(runs) if run.id == base), None),
         "runs": [
             {
@@ -88,22 +114,22 @@ def _data(content: PageContent) -> dict[str, Any]:
                 "start": run.start_time_ms,
                 "end": run.end_time_ms,
                 "user": run.user,
+                "parent": _parent(run, names),
             }
             for run, workspace in zip(runs, content.workspaces, strict=True)
         ],
-        "metrics": [
-            {"key": row.key, "direction": row.direction, "values": list(row.values), "best": sorted(row.best)}
-            for row in comparison.metrics
-        ],
-        "params": [_column(row.key, row.values) for row in comparison.params],
-        "tags": _tags(runs),
-        "importance": _importance(comparison),
         "files": [{"run": index, **_files(files)} for index, files in sorted(content.files.items())],
         "changes": [{"before": one.before, "after": one.after, "text": one.text} for one in content.changes],
         "thinned": content.histories.thinned_series,
         "pointsEach": content.histories.per_series,
-        "notes": list(content.notes),
     }
+
+
+def _parent(run: Run, names: Mapping[str, str]) -> str:
+    """Its name, or its id where it is not compared itself; empty for a run without one."""
+    parent = run.tags.get("mlflow.parentRunId", "")
+    where = run.id.rpartition("::")[0]
+    return names.get(f"{where}::{parent}" if where else parent, parent[:8])
 
 
 def _column(key: str, values: Sequence[str | None]) -> dict[str, Any]:
@@ -124,7 +150,7 @@ def _importance(comparison: Comparison) -> dict[str, Any]:
     differing = [(index, row) for index, row in enumerate(comparison.params) if row.differs]
     most = min(_RANKED_PARAMS, _RANKED_CELLS // max(1, len(comparison.runs) * len(comparison.metrics)))
     ready = [(index, grouped(row.values)) for index, row in differing[:most]]
-    found = []
+    found, ranked = [], []
     for metric in comparison.metrics:
         measured = [(index, importance(parameter, metric.values)) for index, parameter in ready]
         rows = [
@@ -132,8 +158,10 @@ def _importance(comparison: Comparison) -> dict[str, Any]:
             for index, one in measured
             if one is not None
         ]
-        found.append(sorted(rows, key=lambda row: -float(row[1] or 0)))
-    return {"fewest": FEWEST_RUNS, "leftOut": max(0, len(differing) - len(ready)), "byMetric": found}
+        found.append(sorted(rows, key=lambda row: -float(row[1] or 0))[:_SHOWN_OF_RANKED])
+        ranked.append(len(rows))
+    left = max(0, len(differing) - len(ready))
+    return {"fewest": FEWEST_RUNS, "leftOut": left, "byMetric": found, "ranked": ranked}
 
 
 def _files(files: RunFiles) -> dict[str, Any]:

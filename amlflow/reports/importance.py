@@ -60,7 +60,7 @@ def importance(parameter: Grouped, metric: Sequence[float | None]) -> Importance
     the metric in group g and t the numbers of equal values (Kruskal and Wallis, "Use of Ranks in One-Criterion Variance
     Analysis", JASA 47, 1952; the effect size as eta-squared H in Tomczak and Tomczak, "The need to report effect size
     estimates revisited", Trends in Sport Sciences 1(21), 2014). It needs no scale and no linearity, and takes off what that
-    many groups would explain by chance. None with too few runs, one group, or nothing but groups of one run."""
+    many groups would explain by chance. None with too few runs, one group, or fewer than two runs a group on average."""
     chosen = [
         (group, value, index)
         for index, (group, value) in enumerate(zip(parameter.groups, metric, strict=True))
@@ -68,7 +68,7 @@ def importance(parameter: Grouped, metric: Sequence[float | None]) -> Importance
     ]
     sizes = Counter(group for group, _, _ in chosen)
     runs, groups = len(chosen), len(sizes)
-    if runs < FEWEST_RUNS or groups < 2 or groups >= runs:
+    if runs < FEWEST_RUNS or groups < 2 or 2 * groups > runs:
         return None
     value_ranks, ties = ranks([value for _, value, _ in chosen])
     spread = 1 - ties / (runs**3 - runs)

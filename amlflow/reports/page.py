@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import gzip
 import hashlib
 import html
@@ -50,7 +51,7 @@ def page(
     )
     yield asset(f"{name}.html")
     yield f'<script type="application/json" id="data">{contained(data)}</script>\n'
-    everything = {**packed, "plotly": base64.b64encode(gzip.compress(plots, 9, mtime=0)).decode()}
+    everything = {**packed, "plotly": plotly_text()}
     for key, text in everything.items():
         yield f'<script type="application/octet-stream" id="{html.escape(key)}">{text}</script>\n'
     yield f"<script>{script}</script>\n</body>\n</html>\n"
@@ -77,6 +78,12 @@ def plotly() -> bytes:
         if file.is_file():
             return file.read_bytes()
     raise AmlflowError("The package plotly, which draws the page, is not installed.", "Run `pip install plotly`.")
+
+
+@functools.cache
+def plotly_text() -> str:
+    """Base64 of gzip, as it stands in a page."""
+    return base64.b64encode(gzip.compress(plotly(), 9, mtime=0)).decode()
 
 
 def _digest(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -59,11 +59,6 @@ def start(workspace: Workspace, name: str) -> Started:
     """Have Azure ML run the monitor now. Raises `NotFound` for no such monitor."""
     monitor = AzureMonitors(_service_of(workspace)).get(name)
     return Started(name, _triggered(workspace, name), monitor["alerts"], monitor["fail"])
-
-
-def follow(workspace: Workspace, job: Job, report: Callable[[str], None]) -> Iterator[bytes]:
-    """What the job prints, until it has ended."""
-    return abilities.jobs(workspace).logs(job.id, True, report)
 
 
 def found(workspace: Workspace, started: Started) -> Found:

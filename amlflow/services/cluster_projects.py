@@ -193,6 +193,7 @@ def _begun(
         with contextlib.suppress(AmlflowError):
             if number:
                 runs.cancel(number)
+            Parcels(there.access).forget(run.id, planned.volume)
             there.finish_run(run.id, "KILLED" if number else "FAILED")
         raise
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from amlflow.errors import AmlflowError, UsageError
@@ -22,22 +23,40 @@ Place = Callable[[str], tuple[Workspace, str]]
 _COMMIT_TAG = "mlflow.source.git.commit"
 # The page shows files side by side, which is of use for few runs; each costs requests.
 RUNS_WITH_FILES = 12
+MOST_RUNS = 5_000
 _FILE_BYTES = 3_500_000
 _CHANGE_CHARACTERS = 100_000
 # As many series are read at once as make requests worth while and fit in memory at 10,000 points each.
 _SERIES_AT_ONCE = 64
 
 
-def write(place: Place, comparison: Comparison, file: Path, report: Callable[[str], None]) -> int:
-    """Write the page and return its size in bytes. `report` is told the steps. Raises `AmlflowError` where the file cannot be
-    written, `UsageError` where it cannot be a file."""
+@dataclass(frozen=True, slots=True)
+class Written:
+    """`left_out` are sentences on what the page does not hold."""
+
+    size_bytes: int
+    left_out: Sequence[str]
+
+
+def write(
+    place: Place, comparison: Comparison, file: Path, report: Callable[[str], None], again_s: float = 0
+) -> Written:
+    """Write the page. `report` is told the steps; `again_s` is after how many seconds it is to be read again. Raises
+    `AmlflowError` where the file cannot be written, `UsageError` where it cannot be a file, and for more runs than a browser
+    shows."""
     if file.is_dir():
         raise UsageError(f"{str(file)!r} is a folder.", "Give --html the name of a file.")
     if not file.absolute().parent.is_dir():
         raise UsageError(f"There is no folder {str(file.parent)!r} to write {file.name} into.", "Make it first.")
-    content = gather(place, comparison, report)
+    if len(comparison.runs) > MOST_RUNS:
+        raise UsageError(
+            f"A page holds {MOST_RUNS} runs at most, and these are {len(comparison.runs)}.",
+            "Keep the best with --sort METRIC --top 1000, or choose some with --filter.",
+        )
+    content = replace(gather(place, comparison, report), again_s=again_s)
     report(f"Writing {file}")
-    return _written(file, comparison_page.document(content))
+    pieces, left_out = comparison_page.document(content)
+    return Written(_written(file, pieces), left_out)
 
 
 def gather(place: Place, comparison: Comparison, report: Callable[[str], None]) -> PageContent:

@@ -38,6 +38,21 @@ class Login:
     variables: dict[str, str]
     secrets: tuple[Secret, ...]
 
+    @property
+    def notebook(self) -> str:
+        """The same as the first cells of a notebook. Serverless compute takes neither libraries nor variables of a cluster."""
+        plain = {name: value for name, value in self.variables.items() if name not in _SECRETS}
+        lines = [f"%pip install {self.package}", "dbutils.library.restartPython()", "", "import os"]
+        lines += [f"os.environ[{name!r}] = {value!r}" for name, value in plain.items()]
+        lines += [
+            f"os.environ[{name!r}] = dbutils.secrets.get({self.scope!r}, {key!r})"
+            for name, (key, _) in _SECRETS.items()
+        ]
+        # The notebook's MLflow has chosen Databricks before any variable is set.
+        lines += ["import mlflow", "mlflow.set_tracking_uri(os.environ['MLFLOW_TRACKING_URI'])"]
+        lines += ["mlflow.set_registry_uri(os.environ['MLFLOW_REGISTRY_URI'])"]
+        return "\n".join([*lines, "mlflow.set_experiment(os.environ['MLFLOW_EXPERIMENT_NAME'])", ""])
+
 
 def login(workspace: Workspace, scope: str) -> Login:
     """Raises `NotSupported` for a workspace that is not Azure ML's, `UsageError` for what cannot be a scope."""

@@ -10,6 +10,13 @@ from pathlib import Path
 from amlflow.errors import UsageError
 from amlflow.targets.base import BatchOptions, Collecting, ContainerOptions, DeployOptions, OnlineOptions
 
+# Of an option that one may well expect of the target: why it has none, and what to use.
+_WHY = {
+    ("--collect", "batch"): (
+        ": what a batch endpoint is asked is in the files of its jobs' inputs, and what it answers in those of their outputs",
+        "Name those files: `amlflow monitor drift --data FILE`.",
+    ),
+}
 # Azure may take minutes to pull an image.
 _ACI_S = 900.0
 
@@ -118,7 +125,8 @@ def options(
     """Raises `UsageError` for an option that the target does not have, or a value that means nothing."""
     for name, (value, owners) in _owned(asked, online, batch, container).items():
         if value not in (None, "", ()) and value is not False and target not in owners:
-            raise UsageError(f"{name} means nothing to --target {target}.", "`amlflow deploy --help` says whose it is.")
+            why, mend = _WHY.get((name, target), ("", "`amlflow deploy --help` says whose it is."))
+            raise UsageError(f"{name} means nothing to --target {target}{why}.", mend)
     plain = DeployOptions()
     return DeployOptions(
         asked.name,

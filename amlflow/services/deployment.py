@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,12 +42,16 @@ def plan(workspace: Workspace, request: DeployRequest) -> tuple[DeployTarget, Pl
     options = request.options.named(request.options.name or endpoint_name(source))
     if options.collect is not None:
         _check_columns(model.mlmodel, source.label, options.collect)
-    _check_free(workspace, request.target, options.name)
-    return target, target.plan(model, options)
+    made = target.plan(model, options)
+    if made.fresh:
+        _check_free(workspace, request.target, options.name)
+    return target, made
 
 
 def find_model(workspace: Workspace, asked: str) -> tuple[ModelSource, ModelToDeploy]:
-    """Whatever names a model, and its files on this machine. Raises for one that is not there or has no MLmodel file."""
+    """Whatever names a model, and its files on this machine. Raises for one that is not there or has no MLmodel file, and for a
+    bare name that is both a folder and a registered model."""
+    registry.check_unambiguous(workspace, asked)
     source = registry.find_source(workspace, asked)
     folder = workspace.fetch(source.location)
     mlmodel = registry.read_mlmodel(folder)
@@ -209,12 +214,21 @@ def _check_columns(mlmodel: Mapping[str, Any], label: str, collect: Collecting) 
 
 def _check_free(workspace: Workspace, target: str, name: str) -> None:
     """Raises `UsageError` where another target has an endpoint of that name: the commands would not know which is meant."""
-    for other, holder in _targets(workspace).items():
-        if other == target or (other in _ONLINE and target in _ONLINE):
-            continue
-        with contextlib.suppress(NotFound):
-            holder.status(name)
-            raise UsageError(
-                f"There is an endpoint {name!r} of the target {other} already.",
-                f"Choose another with --name, or delete it with `amlflow endpoint delete {name}`.",
-            )
+    others = [
+        item for item in _targets(workspace).items() if item[0] != target and not {item[0], target} <= set(_ONLINE)
+    ]
+
+    def taken(other: tuple[str, DeployTarget]) -> bool:
+        try:
+            other[1].status(name)
+        except NotFound:
+            return False
+        return True
+
+    with ThreadPoolExecutor(len(others) or 1) as pool:
+        for (other, _), has in zip(others, pool.map(taken, others), strict=True):
+            if has:
+                raise UsageError(
+                    f"There is an endpoint {name!r} of the target {other} already.",
+                    f"Choose another with --name, or delete it with `amlflow endpoint delete {name}`.",
+                )

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amlflow.errors import NotSupported
-from amlflow.services import registry
+from amlflow.services import deployment, registry
 from amlflow.targets import image
-from amlflow.targets.base import ModelToDeploy
 from amlflow.targets.image import Image
 from amlflow.workspaces.abilities import HasOnlineEndpoints
 from amlflow.workspaces.base import Workspace
@@ -54,8 +53,6 @@ def build(workspace: Workspace, asked: str, report: Callable[[str], None]) -> Bu
 
 
 def _find(workspace: Workspace, asked: str) -> Image:
-    source = registry.find_source(workspace, asked)
-    folder = workspace.fetch(source.location)
-    registry.check_complete(folder, registry.read_mlmodel(folder), source.label)
-    registered = f"{source.version.name}:{source.version.version}" if source.version else ""
-    return image.of_model(ModelToDeploy(folder, source.label, source.run_id, registered))
+    _, model = deployment.find_model(workspace, asked)
+    registry.check_complete(model.folder, model.mlmodel, model.label)
+    return image.of_model(model)

@@ -51,9 +51,13 @@ def cancel(workspace: Workspace, asked: str) -> dict[str, Any]:
     return _remote(abilities.jobs(workspace).cancel(name))
 
 
-def download(workspace: Workspace, asked: str, destination: Path, output: str, progress: Progress) -> dict[str, Any]:
-    """The files that a job has left, or one named output of it. Raises `NotFound` for none."""
+def download(
+    workspace: Workspace, asked: str, destination: Path | None, output: str, progress: Progress
+) -> dict[str, Any]:
+    """The files that a job has left, or one named output of it, into a folder: by default one in the current folder, named like
+    the job. Raises `NotFound` for none."""
     kind, name = _find(workspace, asked)
+    destination = Path(Path(name).name) if destination is None else destination
     if kind == HERE:
         if output:
             raise NotSupported(f"Job {name} ran here and has no named outputs.", "Leave out --result.")

@@ -16,6 +16,7 @@ from amlflow.workspaces.base import LoggedModel, ModelVersion, Run, RunQuery, Wo
 # The folder of a workspace's state that holds what has not been sent to it yet.
 JOURNAL_FOLDER = "journal"
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
+_VERSION = re.compile(r"(?!best:)[^/\\:@]+(?::[^/\\:@]+|@[^/\\:@]+)")
 _SHOWN = 5
 
 
@@ -53,6 +54,12 @@ def find_run(workspace: Workspace, asked: str = "", experiment: str = "") -> Run
     if found:
         shown = ", ".join(found[:_SHOWN]) + (", …" if len(found) > _SHOWN else "")
         raise UsageError(f"{asked!r} fits {len(found)} runs or more: {shown}.", "Give more of the id.")
+    where, separator, run = asked.rpartition("::")
+    if separator:
+        raise NotFound(
+            f"There is no run {asked!r} in workspace {workspace.name!r}.",
+            f"If it is run {run!r} of workspace {where!r}, say `-w {where}` and {run!r}; `compare` alone takes WORKSPACE::RUN.",
+        )
     version = asked.partition("@" if "@" in asked else ":")[2]
     if version or any(model.name == asked for model in workspace.list_models()):
         made_by = find_version(workspace, asked).run_id
@@ -82,6 +89,8 @@ def find_version(workspace: Workspace, asked: str) -> ModelVersion:
     """The registered version that is meant by `wine:3`, `wine@champion`, `wine` (the latest) or `models:/…`. Raises
     `NotFound`, naming the versions or aliases that exist."""
     name, alias, version = _split_model(asked.removeprefix("models:/"))
+    if version not in ("", "latest"):
+        return _numbered(workspace, name, version)
     model = workspace.get_model(name)
     if alias:
         if alias not in model.aliases:
@@ -91,17 +100,25 @@ def find_version(workspace: Workspace, asked: str) -> ModelVersion:
                 name=alias,
                 known=model.aliases,
             )
-        version = model.aliases[alias]
-    elif version in ("", "latest"):
-        if not model.latest_version:
-            raise NotFound(f"The model {name!r} has no version yet.", "`amlflow register` makes one.")
-        version = model.latest_version
+        return _numbered(workspace, name, model.aliases[alias])
+    if not model.latest_version:
+        raise NotFound(f"The model {name!r} has no version yet.", "`amlflow register` makes one.")
+    return _numbered(workspace, name, model.latest_version)
+
+
+def _numbered(workspace: Workspace, name: str, version: str) -> ModelVersion:
     try:
         return workspace.get_model_version(name, version)
     except NotFound as error:
+        workspace.get_model(name)
         versions = [item.version for item in workspace.list_model_versions(name)]
         shown = ", ".join(versions[:_SHOWN]) + (", …" if len(versions) > _SHOWN else "")
         raise NotFound(f"The model {name!r} has no version {version!r}; it has {shown or 'none'}.") from error
+
+
+def names_version(asked: str) -> bool:
+    """Whether it can only be NAME:VERSION or NAME@ALIAS (or a run's name), whatever folders there are."""
+    return _VERSION.fullmatch(asked) is not None
 
 
 def find_model(workspace: Workspace, asked: str) -> ModelSource:
@@ -113,7 +130,7 @@ def find_model(workspace: Workspace, asked: str) -> ModelSource:
         return ModelSource(asked.removeprefix("models:/"), asked, location)
     path = Path(asked).expanduser()
     looks_like_path = asked.startswith((".", "/", "~")) or (os.sep in asked and not asked.startswith("models:"))
-    if looks_like_path or (path / "MLmodel").is_file():
+    if looks_like_path or (not names_version(asked) and (path / "MLmodel").is_file()):
         return _of_folder(path)
     version = find_version(workspace, asked)
     label = f"{version.name}:{version.version}"

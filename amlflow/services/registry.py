@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from amlflow.workspaces.base import ModelVersion, Workspace
 
 # Of a run that is made for the files of a version alone.
 _EXPERIMENT, _FOLDER = "Default", "model"
+_EXPLICIT = ("runs:/", "models:/", ".", "/", "~")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +82,26 @@ def wait_until_ready(workspace: Workspace, version: ModelVersion, timeout_s: flo
 
 
 def find_source(workspace: Workspace, asked: str, experiment: str = "") -> ModelSource:
-    """The model to register or deploy: a model's name where there is one, else a run's only model."""
-    if asked.startswith(("runs:/", "models:/", ".", "/", "~")) or (Path(asked) / "MLmodel").is_file():
+    """The model to register or deploy: a folder with an MLmodel file, a registered model, else a run's only model. NAME:VERSION
+    and NAME@ALIAS are never folders."""
+    versioned = references.names_version(asked)
+    if asked.startswith(_EXPLICIT) or (not versioned and _is_model(asked)):
         return references.find_model(workspace, asked)
-    base = asked.split("@")[0].split(":")[0]
+    missing: NotFound | None = None
+    if versioned:
+        try:
+            return references.find_model(workspace, asked)
+        except NotFound as error:
+            missing = error
     names = [model.name for model in workspace.list_models()]
-    if base in names and not asked.startswith("best:"):
+    if re.split("[@:]", asked)[0] in names and not asked.startswith("best:"):
+        if missing is not None:
+            raise missing
         return references.find_model(workspace, asked)
     try:
         run = references.find_run(workspace, asked, experiment)
     except NotFound as error:
-        if Path(asked).expanduser().is_dir():
+        if not versioned and Path(asked).expanduser().is_dir():
             return references.find_model(workspace, str(Path(asked).absolute()))
         if asked.startswith("best:") or asked == "last" or references.is_id(asked):
             raise
@@ -102,6 +113,29 @@ def find_source(workspace: Workspace, asked: str, experiment: str = "") -> Model
         ) from error
     model = references.only_model(workspace, run)
     return ModelSource(f"runs:/{run.id}/{model.name}", f"runs:/{run.id}/{model.name}", model.location, run.id)
+
+
+def check_unambiguous(workspace: Workspace, asked: str) -> None:
+    """Raises `UsageError` for the bare name of a folder with a model that is also the name of a registered one."""
+    if (
+        asked.startswith(_EXPLICIT)
+        or references.names_version(asked)
+        or Path(asked).name != asked
+        or not _is_model(asked)
+    ):
+        return
+    try:
+        workspace.get_model(asked)
+    except NotFound:
+        return
+    raise UsageError(
+        f"{asked!r} is a folder with a model here, and a registered model of workspace {workspace.name!r}.",
+        f"Write ./{asked} for the folder, or models:/{asked} or {asked}:VERSION for the registered one.",
+    )
+
+
+def _is_model(asked: str) -> bool:
+    return (Path(asked) / "MLmodel").is_file()
 
 
 def read_mlmodel(folder: Path) -> dict[str, Any]:

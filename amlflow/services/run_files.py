@@ -96,7 +96,7 @@ def collect(workspace: Workspace, run_id: str, allowance: Allowance) -> RunFiles
                     reader.images[item.path] = f"data:{kind};base64,{base64.b64encode(content).decode()}"
             elif _may_be_matrix(item) and (content := reader.read(item)) and (found := matrix(item.path, content)):
                 reader.matrices[item.path] = found
-        models, packages = _models(workspace, run_id, Path(folder))
+        models, packages = _models(workspace, run_id, Path(folder), allowance)
         return RunFiles(reader.images, reader.matrices, models, packages, uncommitted)
 
 
@@ -192,7 +192,7 @@ def _number(value: Any) -> float | None:
 
 
 def _models(
-    workspace: Workspace, run_id: str, folder: Path
+    workspace: Workspace, run_id: str, folder: Path, allowance: Allowance
 ) -> tuple[dict[str, dict[str, str]], dict[str, dict[str, str]]]:
     from amlflow.services import registry
 
@@ -200,12 +200,16 @@ def _models(
     for number, model in enumerate(workspace.logged_models(run_id)):
         try:
             place = _described(workspace, model, folder / f"model-{number}")
-            facts[model.name] = model_facts(registry.read_mlmodel(place))
+            found = model_facts(registry.read_mlmodel(place))
         except AmlflowError as error:
             facts[model.name] = {"not readable": error.message}
             continue
-        if found := environment(place):
-            packages[model.name] = found
+        wanted = environment(place)
+        if not allowance.takes(sum(len(name) + len(text) for name, text in (*found.items(), *wanted.items()))):
+            continue
+        facts[model.name] = found
+        if wanted:
+            packages[model.name] = wanted
     return facts, packages
 
 

@@ -44,7 +44,7 @@ def groups(runs: Sequence[Run], seeds: Sequence[str], baseline: Run | None) -> l
 def estimate(values: Sequence[float]) -> Estimate:
     """The mean and its confidence interval: mean ± t(0.975, n - 1) · s / sqrt(n), for values that are normally distributed
     (NIST/SEMATECH e-Handbook of Statistical Methods, 1.3.5.2)."""
-    n, mean = len(values), _sum(values) / len(values)
+    n, mean = len(values), _mean(values)
     variance = _variance(values, mean)
     if variance is None:
         return Estimate(n, mean, None, None)
@@ -60,7 +60,7 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Welch | None:
     that is not finite, or where neither side varies."""
     if not first or not second:
         return None
-    means = [_sum(values) / len(values) for values in (first, second)]
+    means = [_mean(values) for values in (first, second)]
     variances = [_variance(values, mean) for values, mean in zip((first, second), means, strict=True)]
     if variances[0] is None or variances[1] is None:
         return None
@@ -81,6 +81,11 @@ def _sum(values: Iterable[float]) -> float:
     except (OverflowError, ValueError):
         # Beyond what a float holds, or infinities of both signs: as plain addition has it.
         return sum(numbers)
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Of equal values that value: a third of their sum may differ from it, and they would seem to vary."""
+    return values[0] if len(set(values)) == 1 else _sum(values) / len(values)
 
 
 def _variance(values: Sequence[float], mean: float) -> float | None:
@@ -113,12 +118,15 @@ def _values(metrics: Sequence[Mapping[str, float]], key: str) -> list[float]:
 def _names(groups: Sequence[frozenset[tuple[str, str]]]) -> list[str]:
     """Each group by the params that differ between groups; a number tells those apart that a name would be too long for."""
     common = frozenset.intersection(*groups) if groups else frozenset()
+    params = [dict(group) for group in groups]
     keys = sorted({key for group in groups for key, _ in group - common})
     if not keys:
         return ["all runs"] * len(groups)
-    shown = []
-    for group in groups:
-        params = dict(group)
-        shown.append(", ".join(f"{key}={params.get(key, '-')}" for key in keys[:_PARAMS_IN_NAME]))
+    # What a group merely lacks tells less than what it has otherwise.
+    telling = [key for key in keys if len({of[key] for of in params if key in of}) > 1]
+    if len({tuple(of.get(key) for key in telling) for of in params}) == len(groups):
+        keys = telling
+    keys = sorted(keys, key=lambda key: key not in telling)[:_PARAMS_IN_NAME]
+    shown = [", ".join(f"{key}={of.get(key, '-')}" for key in keys) for of in params]
     times = Counter(shown)
     return [f"{name}, … #{at}" if times[name] > 1 else name for at, name in enumerate(shown, 1)]

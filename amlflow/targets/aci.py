@@ -70,7 +70,7 @@ class AciTarget:
     def plan(self, model: ModelToDeploy, options: DeployOptions) -> Plan:
         check(options)
         now = find(self._azure, model, options)
-        made = Plan("aci", options.name, model, options, self._steps(now), _warnings(options))
+        made = Plan("aci", options.name, model, options, self._steps(now), _warnings(options), now.group is None)
         self._planned = made, now
         return made
 

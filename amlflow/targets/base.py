@@ -126,7 +126,8 @@ class PlanStep:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What `apply` will do, and what may go wrong with it. Nothing has been changed yet."""
+    """What `apply` will do, and what may go wrong with it; `fresh` where the target has no endpoint of that name yet. Nothing has
+    been changed yet."""
 
     target: str
     endpoint: str
@@ -134,6 +135,7 @@ class Plan:
     options: DeployOptions
     steps: Sequence[PlanStep]
     warnings: Sequence[str] = ()
+    fresh: bool = True
 
 
 @dataclass(frozen=True, slots=True)

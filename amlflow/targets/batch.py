@@ -22,7 +22,7 @@ from amlflow.targets.batch_scoring import Scoring
 from amlflow.targets.rollout import PREVIOUS
 from amlflow.workspaces.azure.batch import ACTIONS, AzureBatch, BatchDeployment, BatchEndpoint, named
 from amlflow.workspaces.azure.computes import AzureComputes
-from amlflow.workspaces.azure.endpoints import gone
+from amlflow.workspaces.azure.endpoints import UNFINISHED, gone
 from amlflow.workspaces.azure.service import Service
 
 COLOURS = ("blue", "green")
@@ -44,6 +44,12 @@ class Situation:
     @property
     def default(self) -> str:
         return self.endpoint.default if self.endpoint else ""
+
+    @property
+    def new(self) -> bool:
+        """Whether no deploy to the endpoint has ended well, with nobody else's deployment in it: what fails leaves none."""
+        cut = self.endpoint is not None and UNFINISHED in self.endpoint.tags and not self.endpoint.default
+        return self.endpoint is None or (cut and all(item.name == self.wanted.name for item in self.deployments))
 
 
 class BatchTarget:
@@ -77,7 +83,7 @@ class BatchTarget:
                 steps.append(
                     PlanStep("keep", f"deployment {now.default}", "for `amlflow endpoint rollback`; it costs nothing")
                 )
-        return Plan("batch", name, model, options, steps, _warnings(model, options))
+        return Plan("batch", name, model, options, steps, _warnings(model, options), not exists)
 
     def apply(self, plan: Plan, report: Callable[[str], None]) -> Endpoint:
         """Do it, and wait until the new deployment has scored the input example. What fails is taken back."""
@@ -312,7 +318,7 @@ class BatchTarget:
         except AmlflowError as error:
             return f"Taking it back failed as well: {error.message}"
         try:
-            if now.endpoint is None:
+            if now.new:
                 gone(lambda: self._azure.delete(endpoint.name))
                 return f"The endpoint {endpoint.name} is deleted again."
             kept = name == endpoint.default or (now.there and name == endpoint.tags.get(PREVIOUS))

@@ -50,7 +50,14 @@ class ManagedTarget:
         if now.endpoint is not None and now.endpoint.state.lower() != "deleting":
             self._check_endpoint(now.endpoint, options)
         self._check_room(now, options)
-        made = Plan(self.name, options.name, model, options, self._plan_steps(now, own, why, options))
+        made = Plan(
+            self.name,
+            options.name,
+            model,
+            options,
+            self._plan_steps(now, own, why, options),
+            fresh=now.endpoint is None,
+        )
         self._planned = made, now, own
         return made
 

@@ -59,6 +59,7 @@ def test_a_project_runs_as_a_job(amlflow: Any, tiny: Path) -> None:
     assert amlflow.ok("run", "show", job["id"], "--query", "params.text").out == f"{text}\n"
 
     amlflow.ok("job", "download", job["id"], "--to", "all")
+    assert amlflow.ok("job", "download", job["id"], "-q").out.strip() == job["id"]
     assert (amlflow.cwd / "all" / "outputs" / "answer.txt").read_text() == "42"
     amlflow.ok("job", "download", job["id"], "--result", "made", "--to", "made")
     assert (amlflow.cwd / "made" / "made.txt").read_text() == "made"

@@ -54,6 +54,11 @@ def test_help_and_usage_errors_import_nothing_heavy(amlflow: Any, arguments: lis
     assert not found.intersection(HEAVY) - ({"pydantic"} if "--help" in arguments and len(arguments) > 1 else set())
 
 
+def test_a_fault_that_is_none_is_a_usage_error(amlflow: Any) -> None:
+    wrong = amlflow("emulator", "fault", "nonsense")
+    assert (wrong.code, "'nonsense' is not a fault" in wrong.err) == (2, True)
+
+
 def test_reading_commands_import_nothing_heavy(amlflow: Any) -> None:
     amlflow.ok("track", "-e", "wine", "--", "true")
     for arguments in (
@@ -239,6 +244,9 @@ def test_bash_completes_commands_and_names(amlflow: Any) -> None:
     assert complete_in_bash(amlflow, ["amlflow", "-w", "lo"]) == ["local"]
     assert complete_in_bash(amlflow, ["amlflow", "endpoint", "show", ""]) == []
     assert "--experiment" in complete_in_bash(amlflow, ["amlflow", "compare", "--ex"])
+    assert complete_in_bash(amlflow, ["amlflow", "-w", "local:./b", "compare", "local::merr"]) == ["local::merry-run"]
+    assert complete_in_bash(amlflow, ["amlflow", "-w", "local:./b", "compare", "loc"]) == ["local::"]
+    assert complete_in_bash(amlflow, ["amlflow", "compare", "nowhere::merr"]) == []
     (Path(amlflow.env["AMLFLOW_HOME"]) / "workspaces/local/mlflow.db").write_bytes(b"damaged")
     assert complete_in_bash(amlflow, ["amlflow", "run", "show", "merr"]) == []
 

@@ -309,3 +309,4 @@ def test_a_watcher_can_be_interrupted(amlflow: Any, make: Maker) -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, b"Traceback" in err) == (130, False)
+    assert err.endswith(b"Interrupted. The runs go on.\n")

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from browsers import Browser
+from compared import NOW
 
 from amlflow.workspaces.base import Metric, Run
 from amlflow.workspaces.local.workspace import LocalWorkspace
@@ -185,15 +186,28 @@ def test_the_table_sorts_and_filters_and_the_charts_follow(wine_page: Path, brow
     assert sorted(names(browser)) == ["iris-10", "iris-11", "iris-6", "iris-7"]
     assert browser.texts("#count") == ["4 of 12 runs"]
     assert sorted(line["name"] for line in lines(browser)) == ["iris-10", "iris-11", "iris-6", "iris-7"]
-    enter(browser, "filter", "SAGA iris-11")
-    assert names(browser) == ["iris-11"]
+    for asked, fitting in {
+        "SAGA iris-11": ["11"],
+        "rate >= 0.01 and solver == 'saga'": ["10", "11", "6", "7"],
+        "accuracy < 0.8045 or seed = 5": ["0", "3", "4", "5"],
+        "not solver = saga rate > .05": ["3"],
+        '`rate` > 0.05 params.seed != "3"': ["11", "7"],
+        "rate > 0.05 seed <": ["11", "3", "7"],
+    }.items():
+        enter(browser, "filter", asked)
+        assert sorted(names(browser)) == [f"iris-{number}" for number in fitting], asked
+    enter(browser, "filter", "rmsse < 3")
+    assert browser.texts("#count") == ["0 of 12 runs; no column is named rmsse"]
     enter(browser, "filter", "accuracy>5")
     assert names(browser) == []
     assert "No run fits" in browser.texts("#run-table td")[0]
     assert "No run is ticked" in browser.texts("#history-chart")[0]
     enter(browser, "filter", "")
-    browser.js("document.querySelector('#run-table tbody input').click()")
+    assert "No run is ticked" not in browser.texts("#history-chart")[0]
+    browser.js("document.querySelector('#run-table tbody input').focus()")
+    browser.js("document.activeElement.click()")
     assert len(lines(browser)) == 11
+    assert browser.js("return document.activeElement.getAttribute('aria-label')").startswith("Draw iris-")
 
 
 def test_histories_go_by_step_or_time_and_smooth(wine_page: Path, browser: Browser) -> None:
@@ -204,7 +218,7 @@ def test_histories_go_by_step_or_time_and_smooth(wine_page: Path, browser: Brows
     assert line["y"] == pytest.approx([math.exp(-step / 40) for step in range(200)], rel=1e-6)
     enter(browser, "axis", "elapsed")
     line = next(line for line in lines(browser) if line["name"] == "iris-2")
-    assert line["x"] == pytest.approx([step * 0.902 for step in range(200)])
+    assert line["x"] == pytest.approx([step * 0.902 / 60 for step in range(200)])
     enter(browser, "axis", "wall")
     assert browser.js("return document.getElementById('history-chart').layout.xaxis.type") == "date"
     enter(browser, "axis", "step")
@@ -216,6 +230,13 @@ def test_histories_go_by_step_or_time_and_smooth(wine_page: Path, browser: Brows
         average = 0.9 * average + 0.1 * value
         expected.append(average / (1 - 0.9 ** (index + 1)))
     assert smooth == pytest.approx(expected)
+    fades = (
+        "return new Set([...document.querySelectorAll('#history-chart .trace')].map((one) => one.style.opacity)).size"
+    )
+    browser.js("document.querySelector('#run-table tbody tr').dispatchEvent(new MouseEvent('mouseenter'))")
+    assert browser.js(fades) == 3
+    browser.js("document.querySelector('#run-table tbody tr').dispatchEvent(new MouseEvent('mouseleave'))")
+    assert browser.js(fades) == 2
 
 
 def test_dragging_zooms_into_a_history(wine_page: Path, browser: Browser) -> None:
@@ -392,3 +413,58 @@ def test_a_page_that_cannot_be_written_says_why(amlflow: Any, local: LocalWorksp
     assert full.code == 1
     assert "cannot be written" in full.err
     assert list(amlflow.cwd.glob(".*part")) == []
+
+
+def test_runs_of_one_name_stay_apart_and_one_that_diverged_hides_no_other(
+    amlflow: Any, local: LocalWorkspace, browser: Browser
+) -> None:
+    parent = a_run(local, "sweep", [], {})
+    for number in range(6):
+        scale = 1e6 if number == 5 else 1.0
+        points = [Metric("loss", scale * (1 + step % 7), step, NOW + step * 60_000) for step in range(300)]
+        params = {"config": f"{number} {'long ' * 30}", "depth": str(number % 2)}
+        tags = {"mlflow.parentRunId": parent.id}
+        a_run(local, "twin", points, params, **tags)
+    page = amlflow.cwd / "page.html"
+    amlflow.ok("-w", f"local:{local.root}", "compare", "-e", "e", "--html", str(page))
+    browser.open(page)
+    assert len({line["name"] for line in lines(browser)}) == 6
+    assert all(name.startswith("twin (") for name in names(browser) if name != "sweep")
+    assert browser.texts("#run-table tbody tr:first-child td")[2] == "sweep"
+    enter(browser, "axis", "elapsed")
+    assert browser.js("return document.getElementById('history-chart').layout.xaxis.title.text").startswith("hours")
+    assert max(lines(browser)[0]["x"]) == pytest.approx(299 / 60)
+    browser.js("document.getElementById('quiet-range').click()")
+    assert browser.js("return document.getElementById('history-chart').layout.yaxis.range[1]") < 10
+    # No two runs share a value of it, so that it neither has an axis nor matters.
+    assert "config" not in browser.js("return document.getElementById('parallel-chart').layout.xaxis.ticktext")
+    browser.js("document.querySelector('#param-table summary').click()")
+    assert "long long" in browser.texts("#param-table details[open]")[0]
+
+
+def test_a_page_follows_the_runs_that_go_on(amlflow: Any, local: LocalWorkspace, browser: Browser) -> None:
+    run = local.create_run(local.ensure_experiment("e").id, "slow", {}, {"lr": "0.1"})
+    local.log_batch(run.id, [Metric("loss", 1.0, 0, NOW)])
+    a_run(local, "quick", [Metric("loss", 0.5, 0, NOW)], {"lr": "0.2"})
+    page = amlflow.cwd / "page.html"
+    here = ("-w", f"local:{local.root}", "compare", "slow", "quick", "--html", str(page))
+    process = amlflow.start(*here, "--watch", "-q")
+    try:
+        browser.until(page.exists)
+        browser.open(page)
+        assert "this page follows them" in browser.texts("#about")[0]
+        enter(browser, "filter", "lr < 0.15")
+        enter(browser, "smoothing", "0.5")
+        local.log_batch(run.id, [Metric("loss", 0.25, 1, NOW + 1000)])
+        local.finish_run(run.id, "FINISHED")
+        assert process.wait(timeout=60) == 0, process.stderr.read()
+        browser.until(lambda: "FINISHED" in str(browser.texts("#run-table td")))
+        browser.until(lambda: browser.js("return document.documentElement.dataset.drawn === 'yes'"))
+    finally:
+        process.kill()
+        process.communicate()
+    assert "follows" not in browser.texts("#about")[0]
+    assert names(browser) == ["slow"]
+    assert browser.js("return document.getElementById('smoothing').value") == "0.5"
+    assert lines(browser)[0]["y"] == [1.0, 0.25]
+    assert browser.complaints() == []

@@ -100,6 +100,12 @@ def test_what_one_of_several_workspaces_lacks_is_told(amlflow: Any, make: Maker)
     assert "workspace" not in twice["runs"][0]
 
 
+def test_a_run_of_another_workspace_is_shown_with_that_workspace(amlflow: Any) -> None:
+    result = amlflow("run", "show", "prod::last")
+    assert result.code == 3
+    assert "say `-w prod` and 'last'" in result.err
+
+
 def test_other_commands_refuse_several_workspaces(amlflow: Any, make: Maker) -> None:
     make("one", "a", rmse=1.0)
     for arguments in (

@@ -336,7 +336,7 @@ def test_killed_under_faults_it_goes_on_without_the_right_to_assign_roles(
 ) -> None:
     amlflow, roles = scene.contributor, len(scene.roles())
     base = ("deploy", f"{scene.wine}:1", "-t", "aci", "--name", name, "-o", "json")
-    scene.azure.run("fault", "* /subscriptions/*:503:0.1", "* /subscriptions/*:429:0.1", "* /containers/*:503:0.1")
+    scene.azure.run("fault", "* /subscriptions/*:503:0.2", "* /subscriptions/*:429:0.2", "* /containers/*:503:0.2")
     try:
         for step in (b"Making the identity", b"may not assign roles", b"Making the container group", b"Waiting for"):
             process = amlflow.start(*base)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import base64
+import hashlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import uuid
 from typing import Any
 
 import pytest
 from azure_workspaces import send_all
-from databricks_host import TOKEN, USER, Host
+from databricks_host import TOKEN, USER, Fault, Host
 from servers import free_port
+
+from amlflow.workspaces.databricks.parcels import PART_BYTES
 
 PY = sys.executable
 LOG = """
@@ -26,7 +29,9 @@ mlflow.log_text("", "empty.txt")
 class Adding(mlflow.pyfunc.PythonModel):
     def predict(self, context, model_input, params=None):
         return model_input + 1
-mlflow.pyfunc.log_model(name="model", python_model=Adding(), pip_requirements=["numpy"])
+import numpy
+signature = mlflow.models.infer_signature(numpy.array([1.0]), numpy.array([2.0]))
+mlflow.pyfunc.log_model(name="model", python_model=Adding(), pip_requirements=["numpy"], signature=signature)
 """
 
 
@@ -59,11 +64,21 @@ def test_a_program_is_tracked_there(amlflow: Any, databricks: Host) -> None:
 
 
 def test_models_live_there(amlflow: Any, databricks: Host) -> None:
-    run, name = tracked(amlflow, "databricks", f"m {uuid.uuid4().hex[:8]}"), f"adding-{uuid.uuid4().hex[:8]}"
+    name, there = f"adding-{uuid.uuid4().hex[:8]}", f"main.default.adding_{uuid.uuid4().hex[:8]}"
+    script = LOG.replace("signature=signature)", f"signature=signature, registered_model_name='{there}')")
+    run = tracked(amlflow, "databricks", f"m {uuid.uuid4().hex[:8]}", script)
+    assert databricks.catalog.versions[there, "1"]["run_id"] == run
     amlflow.ok("-w", "databricks", "register", run, "--name", name, "--alias", "champion")
     assert amlflow.ok("-w", "databricks", "model", "show", f"{name}@champion", "-o", "json").json["run_id"] == run
     amlflow.ok("-w", "databricks", "model", "download", f"{name}:1", "--to", "model")
     assert "python_function" in (amlflow.cwd / "model" / "MLmodel").read_text()
+    amlflow.ok("-w", "databricks", "register", run, "--name", there, "--alias", "champion")
+    shown = amlflow.ok("-w", "databricks", "model", "show", f"{there}@champion", "-o", "json").json
+    assert (shown["version"], shown["run_id"], shown["location"]) == ("2", run, f"models:/{there}/2")
+    assert databricks.catalog.versions[there, "2"]["model_id"].startswith("m-")
+    back = f"local:{amlflow.cwd / 'x'}"
+    amlflow.ok("-w", "databricks", "model", "promote", f"{there}@champion", "--to", back, "--name", "back")
+    assert amlflow.ok("-w", back, "model", "show", "back:1", "-o", "json").json["status"] == "READY"
 
 
 def test_a_profile_and_an_offline_run(amlflow: Any, databricks: Host) -> None:
@@ -94,7 +109,8 @@ def test_runs_are_copied_there_and_back(amlflow: Any, databricks: Host) -> None:
 
 def test_who_is_not_let_in_is_told_why(amlflow: Any, databricks: Host) -> None:
     for code, said, where, env in (
-        (4, "does not let you", "databricks", {"DATABRICKS_TOKEN": "dapi-wrong"}),
+        (4, "does not know who asks", "databricks", {"DATABRICKS_TOKEN": "dapi-wrong"}),
+        (2, "is not the address of a Databricks workspace", "databricks", {"DATABRICKS_HOST": "not a host"}),
         (4, "No Databricks host", "databricks", {"DATABRICKS_HOST": ""}),
         (4, "sign in to Databricks", "databricks", {"DATABRICKS_TOKEN": ""}),
         (3, "Did you mean 'work'?", "databricks://wrok", {}),
@@ -127,6 +143,19 @@ def test_what_a_cluster_needs_to_log_into_azure_ml(amlflow: Any) -> None:
     assert secret
     assert secret not in text + json.dumps(found)
     assert "databricks secrets put-secret amlflow azure-client-secret" in text
+    cell = amlflow.ok("workspace", "env", "--for", "databricks-notebook", "--scope", "team").out
+    magic, code = cell.split("\n\n", 1)
+    assert magic.startswith(f"%pip install {library['pypi']['package']}\n")
+    assert secret not in cell
+    # The cell in a plain Python: pip's line left out, and the scope a dictionary.
+    kept = {key: amlflow.env[key.upper().replace("-", "_")] for key in {item["key"] for item in found["secrets"]}}
+    scope = "import json, os, types\nkept = json.loads(os.environ['KEPT'])\nget = lambda scope, key: kept[key]\n"
+    scope += "dbutils = types.SimpleNamespace(secrets=types.SimpleNamespace(get=get))\n"
+    program = scope + code + "with mlflow.start_run():\n    mlflow.log_metric('seen', 5)\n"
+    bare = {key: value for key, value in amlflow.env.items() if key not in variables}
+    subprocess.run([PY, "-W", "ignore", "-c", program], env={**bare, "KEPT": json.dumps(kept)}, check=True)
+    (run,) = amlflow.ok("run", "list", "-e", "databricks", "-o", "json").json
+    assert run["metrics"] == {"seen": 5.0}
     assert amlflow("workspace", "env", "--for", "databrix").code == 2
     assert amlflow("workspace", "env", "--for", "databricks", "--scope", "a/b").code == 2
     assert amlflow("-w", "local", "workspace", "env", "--for", "databricks").code == 1
@@ -175,17 +204,18 @@ def test_a_project_runs_on_a_cluster(amlflow: Any, databricks: Host, project: An
 
 
 def test_a_large_project_goes_in_parts_or_to_a_volume(amlflow: Any, databricks: Host, project: Any) -> None:
-    project(PROJECT)
-    content = os.urandom(20_000_000)
-    (amlflow.cwd / "proj" / "data.txt").write_bytes(base64.b64encode(content))
-    expected = f"data {base64.b64encode(content).decode()}\n"
-    databricks.jobs.most_bytes = 1 << 30
+    program = "import hashlib, pathlib; print(hashlib.sha256(pathlib.Path('data.txt').read_bytes()).hexdigest())"
+    project({**PROJECT, "train.py": program})
+    content = os.urandom(PART_BYTES + 1_000_000)
+    (amlflow.cwd / "proj" / "data.txt").write_bytes(content)
+    expected = f"{hashlib.sha256(content).hexdigest()}\n"
     parts = amlflow.ok(*RUN, "databricks:small cluster")
-    assert expected in parts.out
+    assert parts.out.startswith(expected)
+    assert databricks.paths.count(("POST", "/api/2.0/workspace/import")) == 3
     stage = "/Volumes/main/default/stage"
     assert databricks.files.sent == []
     volume = amlflow.ok(*RUN, "databricks:small cluster", "--upload-to", f"{stage}/a folder")
-    assert expected in volume.out
+    assert volume.out.startswith(expected)
     ((path, _),) = databricks.files.sent
     assert path.startswith(f"{stage}/a folder/.amlflow/")
     assert [path for path in (databricks.files.folder / stage.lstrip("/")).rglob("*") if path.is_file()] == []
@@ -282,6 +312,12 @@ def test_what_a_cluster_cannot_run_is_refused_before_it_is_sent(amlflow: Any, da
     planned = amlflow.ok(*RUN, "databricks:small cluster", "--dry-run", "-o", "json").json
     assert set(planned["files"]) == {"MLproject", "data.txt", "python_env.yaml", "train.py"}
     assert databricks.jobs.submitted == []
+    databricks.faults.append(Fault("/api/2.2/jobs/runs/submit", 400, 1, "INVALID_PARAMETER_VALUE"))
+    experiment = f"cluster {uuid.uuid4().hex[:8]}"
+    assert amlflow(*RUN, "databricks:small cluster", "-e", experiment).code == 1
+    assert databricks.jobs.files() == []
+    (run,) = amlflow.ok("-w", "databricks", "run", "list", "-e", experiment, "-o", "json").json
+    assert run["status"] == "FAILED"
     (amlflow.cwd / "proj" / "large.bin").write_bytes(os.urandom(8_000_000))
     large = amlflow(*RUN, "databricks:small cluster", "--code-limit", "7")
     assert large.code == 1

@@ -250,6 +250,28 @@ def test_bad_deploys_say_why(wine: Any) -> None:
     assert "Choose another with --port" in taken.err
 
 
+def test_a_model_and_a_folder_of_one_name(wine: Any) -> None:
+    wine.ok("register", "good", "--name", "wine")
+    for folder in ("wine", "wine:1", "wine@best"):
+        shutil.copytree(model_folder(wine), wine.cwd / folder)
+        shutil.rmtree(wine.cwd / "folder")
+
+    def planned(model: str) -> str:
+        base = ("deploy", model, "--env-manager", "local", "--name", "one", "--dry-run", "-o", "json")
+        return str(wine.ok(*base).json["steps"][-1]["detail"]).partition(" on ")[0]
+
+    unclear = wine("deploy", "wine", "--env-manager", "local")
+    assert unclear.code == 2
+    assert "./wine for the folder" in unclear.err
+    assert "models:/wine or wine:VERSION" in unclear.err
+    assert planned("./wine") == "wine"
+    assert planned("models:/wine") == planned("wine:1") == "wine:1"
+    assert wine("deploy", "wine@best").code == 3
+    wine.ok("model", "alias", "wine:1", "best")
+    assert planned("wine@best") == "wine:1"
+    assert wine.ok("register", "wine", "--name", "wine", "-q").out == "wine:2\n"
+
+
 def test_interrupting_a_deploy_leaves_no_process(wine: Any) -> None:
     wine.ok("register", "good", "--name", "wine")
     for moment in (0.1, 0.3, 0.5, 0.7, 1.0, 1.4):

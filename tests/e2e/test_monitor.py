@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import functools
-import http.server
 import gzip
+import http.server
 import json
 import random
 import sys

@@ -120,6 +120,15 @@ def test_what_fails_is_taken_back(
     assert f"The endpoint {endpoint} is deleted again" in new.err
     assert amlflow("endpoint", "show", endpoint).code == 3
 
+    cut = amlflow.start(*deploy(f"{wine}:3", endpoint))
+    assert any(b"Making blue" in line for line in cut.stderr)
+    cut.kill()
+    cut.communicate()
+    assert amlflow.ok("endpoint", "show", endpoint, "-o", "json").json["traffic"] in ({}, {"blue": 0})
+    again = amlflow(*deploy(f"{wine}:3", endpoint))
+    assert (again.code, f"The endpoint {endpoint} is deleted again" in again.err) == (1, True)
+    assert amlflow("endpoint", "show", endpoint).code == 3
+
     begun = amlflow.ok(*deploy(f"{wine}:1", endpoint, "--no-wait", "-o", "json")).json
     assert begun["traffic"] == {"blue": 0}
     nobody = amlflow("endpoint", "invoke", endpoint, str(rows))
@@ -223,3 +232,5 @@ def test_a_deploy_that_was_killed_goes_on(amlflow: Any, azure: Running, wine: st
     place = f"{azure.workspace_path}/batchEndpoints/{endpoint}/deployments"
     found = json.loads(azure.request("GET", place, api_version="2024-01-01-preview").text)["value"]
     assert [item["name"] for item in found] == ["blue"]
+    tags = azure.request("GET", place.rpartition("/")[0], api_version="2023-10-01").json()["tags"]
+    assert "amlflow.unfinished" not in tags

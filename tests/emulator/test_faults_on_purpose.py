@@ -19,6 +19,8 @@ def test_a_rule_is_read_as_it_is_written() -> None:
     for wrong in ("PUT", "PUT /x:700", "PUT /x:latency", "PUT /x:explode", "PUT /x:503:often", "/x:503"):
         with pytest.raises(UsageError):
             parse(wrong)
+    with pytest.raises(UsageError, match="Did you mean 'latency'"):
+        parse("* *:latncy=150")
 
 
 def test_a_rule_strikes_at_its_rate_and_as_often_as_it_may() -> None:

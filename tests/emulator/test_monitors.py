@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def collecting(azure: Running) -> Iterator[str]:
     assert made.status_code in (200, 201), made.text
     collections = {}
     for kind in ("model_inputs", "model_outputs"):
-        _asset(azure, f"{name}-blue-{kind}", "uri_folder")
+        _asset(azure, f"{name}-blue-{kind}", "uri_folder", f"modelDataCollector/{name}/blue/{kind}")
         asset = f"{azure.workspace_path}/data/{name}-blue-{kind}/versions/1"
         collections[kind] = {"dataCollectionMode": "Enabled", "samplingRate": 1.0, "dataId": asset}
     properties = {
@@ -44,12 +45,23 @@ def collecting(azure: Running) -> Iterator[str]:
     azure.request("DELETE", place, api_version="2022-02-01-preview")
 
 
-def _asset(azure: Running, name: str, kind: str) -> str:
-    properties = {"dataType": kind, "dataUri": "azureml://datastores/workspaceblobstore/paths/none"}
+def _asset(azure: Running, name: str, kind: str, path: str = "none") -> str:
+    properties = {"dataType": kind, "dataUri": f"azureml://datastores/workspaceblobstore/paths/{path}"}
     place = f"{azure.workspace_path}/data/{name}/versions/1"
     put = azure.request("PUT", place, {"properties": properties}, api_version=DEPLOYMENTS)
     assert put.status_code in (200, 201), put.text
     return f"azureml:{name}:1"
+
+
+def _collect(amlflow: Any, work: Path, place: str, rows: list[dict[str, Any]], at: datetime) -> None:
+    """Put the rows where the collector does, a request each."""
+    lines = (
+        json.dumps({"time": at.isoformat(), "data": [row], "correlationid": f"c{i}"}) for i, row in enumerate(rows)
+    )
+    hour = work / "collected" / f"{at:%Y/%m/%d/%H}"
+    hour.mkdir(parents=True)
+    (hour / "a.jsonl").write_text("\n".join(lines))
+    amlflow.ok("datastore", "upload", "collected", place)
 
 
 def _model(azure: Running) -> str:
@@ -95,7 +107,6 @@ def test_a_monitor_of_the_workspace(azure: Running, amlflow: Any, ml_client: Any
     assert "--replace" in again.err
     replaced = amlflow.ok(*base, "--cron", "0 6 * * *", "--metric", "nullValueRate", "--replace", "-o", "json").json
     assert (replaced["when"], replaced["kind"], replaced["emails"]) == ("0 6 * * *", "DataQuality", [])
-    assert amlflow("monitor", "run", name).code == 1
     amlflow.ok("monitor", "delete", name)
     gone = amlflow("monitor", "delete", name)
     assert gone.code == 3
@@ -112,32 +123,67 @@ def described() -> contract.Contract:
 def test_a_runs_table_is_the_baseline_and_all_is_as_the_contract_says(
     azure: Running, amlflow: Any, collecting: str, records: list[Path], described: contract.Contract, work: Path
 ) -> None:
-    (work / "train.csv").write_text("age,price\n3,10\n")
+    trained = "age,price\n" + "".join(f"{20 + i % 30},{i}\n" for i in range(300))
+    (work / "train.csv").write_text(trained)
     amlflow.ok("track", "-e", "priced", "--run-name", "trained", "--", "true")
     run = amlflow.ok("run", "show", "trained", "-q").out.strip()
     amlflow.ok("log", "artifact", "train.csv", "--run", run)
     name = f"watch-{uuid.uuid4().hex[:6]}"
-    amlflow.ok("monitor", "create", name, "--endpoint", collecting, "--baseline", run, "--email", "a@b.example")
+    base = ("monitor", "create", name, "--endpoint", collecting, "--baseline", run, "--email", "a@b.example")
+    amlflow.ok(*base, "--metric", "normalizedWassersteinDistance", "--fail")
     asset = f"{azure.workspace_path}/data/baseline-{run}/versions/1"
     made = azure.request("GET", asset, api_version=DEPLOYMENTS).json()["properties"]
     place = f"ExperimentRun/dcid.{run}/train.csv"
     assert made["dataUri"].endswith(f"/workspaceartifactstore/paths/{place}")
     amlflow.ok("datastore", "download", place, "-n", "workspaceartifactstore", "--to", "fetched")
-    assert [file.read_text() for file in (work / "fetched").rglob("train.csv")] == ["age,price\n3,10\n"]
+    assert [file.read_text() for file in (work / "fetched").rglob("train.csv")] == [trained]
+
+    empty = amlflow("monitor", "run", name)
+    assert empty.code == 3
+    assert "contains no data" in empty.err.splitlines()[-1]
+    now = datetime.now(timezone.utc)
+    moved = [{"age": 40 + i % 30, "price": i} for i in range(300)]
+    _collect(amlflow, work, f"modelDataCollector/{collecting}/model_inputs/", moved, now)
+    # An answer that is lost leads to no second run.
+    azure.run("fault", f"POST */schedules/{name}/trigger:lost:x1")
+    drifted = amlflow("monitor", "run", name, "-o", "json")
+    assert (drifted.code, "age" in drifted.err.splitlines()[-1]) == (6, True), drifted.err
+    assert "Mail to a@b.example would say that data_drift" in drifted.err
+    crossed = [reading for reading in drifted.json["readings"] if reading["crossed"]]
+    assert [(item["column"], item["metric"]) for item in crossed] == [("age", "NormalizedWassersteinDistance")]
+    shown = amlflow.ok("monitor", "show", name, "-o", "json").json["results"]
+    assert [(item["status"], item["crossed"]) for item in shown] == [("Completed", crossed), ("Failed", None)]
+    told = amlflow.ok("run", "show", drifted.json["job_id"], "-o", "json").json["tags"]
+    assert told["azureml.notification.email.address"] == "a@b.example"
+    for option in (["--html", "a.html"], ["--markdown"], ["--no-log"]):
+        assert amlflow("monitor", "run", name, *option).code == 2
     amlflow.ok("monitor", "delete", name)
     lines = [line for file in records for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
-    exchanges = [found for found in map(json.loads, lines) if f"/schedules/{name}" in found["target"]]
-    assert {found["method"] for found in exchanges} == {"GET", "PUT", "DELETE"}
+    exchanges = [
+        found
+        for found in map(json.loads, lines)
+        if f"/schedules/{name}" in found["target"] or f"scheduleId={name}" in found["target"]
+    ]
+    assert {found["method"] for found in exchanges} == {"GET", "POST", "PUT", "DELETE"}
     assert [problem for found in exchanges for problem in described.problems(found) or []] == []
 
 
-def test_performance_by_its_signal(azure: Running, amlflow: Any, collecting: str) -> None:
-    truth, name = _asset(azure, f"truth-{uuid.uuid4().hex[:6]}", "mltable"), f"score-{uuid.uuid4().hex[:6]}"
+def test_performance_by_its_signal(azure: Running, amlflow: Any, collecting: str, work: Path) -> None:
+    some = uuid.uuid4().hex[:6]
+    truth, name = _asset(azure, f"truth-{some}", "uri_file", f"truth-{some}/truth.csv"), f"score-{some}"
     base = ("monitor", "create", name, "--endpoint", collecting, "--performance", "--truth", truth, "--join", "id")
     columns = ("--task", "regression", "--prediction", "price", "--target", "paid")
     assert "--threshold" in amlflow(*base, *columns).err
     made = amlflow.ok(*base, *columns, "--threshold", "rmse=5", "-o", "json").json
     assert (made["kind"], made["thresholds"][0]["metric"]) == ("ModelPerformance", "RootMeanSquaredError")
+    said, now = [{"id": i, "price": 10 + i} for i in range(50)], datetime.now(timezone.utc)
+    _collect(amlflow, work, f"modelDataCollector/{collecting}/model_outputs/", said, now)
+    (work / "truth.csv").write_text("id,paid\n" + "".join(f"{i},{18 + i}\n" for i in range(50)))
+    amlflow.ok("datastore", "upload", "truth.csv", f"truth-{some}/")
+    ran = amlflow.ok("monitor", "run", name, "-o", "json")
+    readings = {item["metric"]: (item["value"], item["crossed"]) for item in ran.json["readings"]}
+    assert readings["RootMeanSquaredError"] == (8, True), "without --fail it ends well all the same"
+    assert readings["MeanAbsoluteError"] == (8, False), "which has no threshold"
     amlflow.ok("monitor", "delete", name)
 
 

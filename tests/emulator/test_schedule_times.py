@@ -178,6 +178,15 @@ def test_what_was_missed_is_made_up_for_once(store: Store) -> None:
     assert [due for _, due in after.fired] == ["86400", "86460"]
 
 
+def test_schedules_from_before_they_kept_their_time(store: Store) -> None:
+    made, _ = store.put("/w/schedules/old", {"trigger": every(1, "Hour"), "isEnabled": True})
+    store.put("/w/schedules/wrong", {"trigger": cron("never"), "isEnabled": True})
+    clock = Clockwork(store)
+    clock.now = made.created + 1800
+    assert clock.move(0) == pytest.approx(made.created + 3600)
+    assert (clock.move(1801), clock.fired) == (pytest.approx(made.created + 7200), [("old", "3600")])
+
+
 def test_the_thread_fires_by_itself(store: Store) -> None:
     clock = Clockwork(store)
     clock.keeper.start()

@@ -389,6 +389,9 @@ def test_a_login_is_taken_out_of_an_address(url: str, parts: tuple[str, str, str
 def test_waiting_is_bounded_jittered_and_ends() -> None:
     policy = RetryPolicy(most=4, base_s=1, cap_s=5, deadline_s=100)
     assert [policy.wait_s(failed, 0, chance=0.5) for failed in (1, 2, 3, 4, 5)] == [0.5, 1, 2, 2.5, None]
+    patient = RetryPolicy(most=4, most_busy=6, base_s=1, cap_s=5, deadline_s=100)
+    assert [patient.wait_s(5, 0, chance=0.5, status=status) for status in (0, 429, 500, 503)] == [None, 2.5, None, 2.5]
+    assert patient.wait_s(7, 0, chance=0.5, status=503) is None
     assert policy.wait_s(1, 99.9, chance=0.5) is None
     assert policy.wait_s(1, 0, retry_after_s=7, chance=0) == 7
     assert policy.wait_s(1, 0, retry_after_s=7000, chance=0) == policy.after_cap_s

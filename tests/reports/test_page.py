@@ -21,6 +21,7 @@ from amlflow.reports.comparison_page import Matrix, PageContent, RunFiles, docum
 from amlflow.reports.histories import Packed, points_each, thinned
 from amlflow.reports.importance import grouped, importance
 from amlflow.reports.page import contained
+from amlflow.reports.room import Fitted, fitted
 from amlflow.workspaces.base import MetricPoint, Run
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)><!--\u2028"
@@ -225,7 +226,7 @@ def hostile_page() -> str:
         {HOSTILE: HOSTILE}, {HOSTILE: Matrix([HOSTILE], [[1.0]])}, {HOSTILE: {HOSTILE: HOSTILE}}, {}, HOSTILE
     )
     content = PageContent(comparison, HOSTILE, [HOSTILE], 0, packed, {0: files}, (), [HOSTILE])
-    return "".join(document(content))
+    return "".join(document(content)[0])
 
 
 def test_hostile_names_stand_in_the_file_as_data_only(hostile_page: str) -> None:
@@ -248,3 +249,34 @@ def test_only_the_scripts_of_the_page_may_run_and_nothing_may_load(hostile_page:
     digests = [base64.b64encode(hashlib.sha256(text).digest()).decode() for text in allowed]
     assert policy["script-src"] == " ".join(f"'sha256-{digest}'" for digest in digests)
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", hostile_page)
+
+
+def test_long_params_and_many_columns_leave_the_page_below_its_limit() -> None:
+    runs = [
+        Run(f"{at:032x}", f"run-{at}", "1", "e", "FINISHED", 0, 1, "active", "/none", tags={"note": "<" * 5000})
+        for at in range(100)
+    ]
+    metrics = [MetricRow(f"m{at}", "lower", [at + 0.1] * 100, frozenset(), [None] * 100) for at in range(20)]
+    params = [ParamRow(f"p{at}", [f"{run}{'<' * 5999}" for run in range(100)], True) for at in range(200)]
+    content = PageContent(
+        Comparison(runs, metrics, params), "big", ["w"] * 100, 0, Packed(64), {}, notes=["Said before."]
+    )
+    pieces, left_out = document(content)
+    written = "".join(pieces)
+    assert 15_000_000 < len(written.encode()) < 20_000_000
+    assert left_out[:2] == ["Said before.", "Cut after 200 characters: long params and tags, which would not fit."]
+    assert "of 200 params" in left_out[2]
+    found = re.search(r'<script type="application/json" id="data">([^<]*)</script>', written)
+    assert found is not None
+    data = json.loads(found[1])
+    assert (len(data["metrics"]), data["notes"]) == (20, left_out)
+    assert all(row[0] < len(data["params"]) for rows in data["importance"]["byMetric"] for row in rows)
+
+
+def test_what_fits_is_left_as_it_is() -> None:
+    columns = [{"key": "p", "values": ["x" * 6000, None]}], [{"key": "t", "same": "y" * 6000}]
+    assert fitted([], *columns, 13_000) == Fitted([], *columns, [])
+    cut = fitted([], *columns, 1_000)
+    assert cut.params[0]["values"] == ["x" * 199 + "…", None]
+    assert cut.tags[0]["same"] == "y" * 199 + "…"
+    assert fitted([{"key": "m"}], *columns, 5).params == []

@@ -53,6 +53,7 @@ def test_what_has_no_interval_has_none(values: list[float]) -> None:
 
 def test_values_that_do_not_vary_are_not_tested() -> None:
     assert welch([1.0, 1.0], [2.0, 2.0]) is None
+    assert welch([0.1] * 3, [0.3] * 3) is None, "a third of three times 0.1 is not 0.1"
     assert welch([], [1.0, 2.0]) is None
     assert welch([1.0, 1.0], [2.0, 3.0]) is not None
 
@@ -90,3 +91,9 @@ def test_thousands_of_params_and_groups_stay_apart() -> None:
     assert [group.name for group in groups(runs, ["seed"], None)] == [f"last={at}" for at in range(50)]
     deep = [run(str(at), {"x": 1.0}, a="1", b="1", c="1", d="1", **{f"z{at}": "1"}, seed="0") for at in range(60)]
     assert len({group.name for group in groups(deep, ["seed"], None)}) == 60
+
+
+def test_a_group_is_not_named_by_what_another_merely_lacks() -> None:
+    runs = [run(f"r{at}", {"auc": 0.5}, data="d", epochs="9", opt="ab"[at % 2], seed=str(at)) for at in range(4)]
+    parent = run("sweep", {}, strategy="random")
+    assert [group.name for group in groups([*runs, parent], ["seed"], None)] == ["opt=a", "opt=b", "opt=-"]

@@ -11,7 +11,7 @@ import pytest
 from amlflow.errors import UsageError
 from amlflow.services.deploy_options import Asked, AskedContainer, AskedMachines, AskedOnline, AskedRollout, options
 from amlflow.targets.aci_group import Pull, Wanted, beside, check, default_label, revived
-from amlflow.targets.base import DeployOptions
+from amlflow.targets.base import Collecting, DeployOptions
 
 SUBNET = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Network/virtualNetworks/v/subnets/n"
 IDENTITY = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/wine-pull"
@@ -66,6 +66,8 @@ def test_what_azure_takes_passes() -> None:
     assert asked().timeout_s == 900
     with pytest.raises(UsageError, match="--cpu means nothing to --target managed"):
         options("managed", Asked(), AskedOnline(machines=AskedMachines(cpu=1)))
+    with pytest.raises(UsageError, match=r"--collect means nothing to --target batch: what .* files"):
+        options("batch", Asked(collect=Collecting()))
     with pytest.raises(UsageError, match="--canary means nothing to --target aci"):
         options("aci", Asked(), AskedOnline(AskedRollout(canary="10,100")))
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 from databricks_host import Fault, Host
 
-from amlflow.errors import NotAllowed, NotFound, Unavailable
+from amlflow.errors import NotAllowed, NotFound, Unavailable, UsageError
 from amlflow.workspaces.abilities import JobQuery
 from amlflow.workspaces.databricks import pending
 from amlflow.workspaces.databricks.cluster_jobs import ClusterJobs, mark_of
@@ -114,6 +114,8 @@ def test_a_service_that_is_away_for_a_while_loses_no_run(databricks: Host, jobs:
     assert jobs.get(str(number)).id == run_id
     # The service's own time to wait is longer than all that the SDK has for its attempts.
     assert time.monotonic() - begun > 5
+    databricks.faults.append(Fault("/api/2.2/jobs/runs/list", 429, 1, "REQUEST_LIMIT_EXCEEDED", {"Retry-After": "5"}))
+    assert [job.id for job in jobs.list(JobQuery())] == [run_id]
     databricks.faults.append(Fault("/api/2.2/jobs/runs/get-output", 500, 3, "INTERNAL_ERROR"))
     assert b"".join(jobs.logs(run_id, True, print)) == b"xxxxxxxxxx\n"
 
@@ -130,8 +132,22 @@ def test_what_is_in_the_way_has_a_name(databricks: Host, workspace: DatabricksWo
         (500, "INTERNAL_ERROR", Unavailable),
     ):
         databricks.faults[:] = [Fault(listing, status, 99, code)]
-        with pytest.raises(error):
+        with pytest.raises(error, match="runs/list is not served now"):
             list(jobs.list(JobQuery()))
+
+
+def test_an_address_is_taken_as_a_browser_shows_it(databricks: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    for given, host in (
+        (f"{databricks.url}/?o=123#job/1", databricks.url),
+        ("adb-1.2.azuredatabricks.net/", "https://adb-1.2.azuredatabricks.net"),
+    ):
+        monkeypatch.setenv("DATABRICKS_HOST", given)
+        assert DatabricksWorkspace().access.host == host
+    for wrong in ("not a host", "https://", "user:secret@host", "file:///etc"):
+        monkeypatch.setenv("DATABRICKS_HOST", wrong)
+        with pytest.raises(UsageError, match="is not the address") as caught:
+            assert DatabricksWorkspace().access.host
+        assert "secret" not in caught.value.paragraph()
 
 
 def test_many_runs_are_read_page_by_page(databricks: Host, jobs: ClusterJobs, begin: Begin) -> None:
@@ -151,7 +167,12 @@ def test_a_file_of_a_volume_may_be_larger_than_one_request(databricks: Host, wor
     ((path, parts),) = databricks.files.sent
     assert parts == 6
     assert databricks.files.place(path).read_bytes() == content
-    sent.remove(f"/Users/x/.amlflow/{key}/{SCRIPT}", (place,))
+    script = f"/Users/x/.amlflow/{key}/{SCRIPT}"
+    for foreign in (stage, f"{place}/..", f"{stage}/.amlflow", f"{stage}/.amlflow/{uuid.uuid4().hex}/../{key}"):
+        sent.remove(script, (foreign,))
+    sent.remove(f"/Users/x/.amlflow/{uuid.uuid4().hex}/{SCRIPT}", (place,))
+    assert databricks.files.place(path).is_file()
+    sent.remove(script, (place,))
     assert list(databricks.files.place(f"{stage}/.amlflow").iterdir()) == []
 
 

@@ -19,7 +19,7 @@ from amlflow.emulator.arm.resources import (
 )
 from amlflow.emulator.arm.sizes import SIZES, quota
 from amlflow.emulator.arm.workspaces import author
-from amlflow.emulator.pools import Limits, Pools
+from amlflow.emulator.pools import Pools, PoolSize
 from amlflow.emulator.settings import LOCATION
 from amlflow.emulator.store import Document
 from amlflow.emulator.web import Answer, Request, Route, ServiceError, arm_error, iso
@@ -245,12 +245,12 @@ class Computes:
     def _define(self, document: Document) -> None:
         if document.body["computeType"] == "Kubernetes":
             # How many nodes it has is the cluster's own affair: one job at a time runs here.
-            self._pools.define(document.id, Limits(1, 1, 0.0))
+            self._pools.define(document.id, PoolSize(1, 1, 0.0))
         elif document.body["computeType"] == "AmlCompute":
             self._pools.define(document.id, node_limits(document.body["properties"]))
         else:
             on = int(document.body.get("state") == "Running")
-            self._pools.define(document.id, Limits(on, on, 0.0))
+            self._pools.define(document.id, PoolSize(on, on, 0.0))
 
     def _render(self, document: Document, request: Request) -> dict[str, Any]:
         body = document.body
@@ -357,9 +357,9 @@ def instance_state(body: dict[str, Any]) -> tuple[str, bool]:
     return body["state"], False
 
 
-def node_limits(inner: dict[str, Any]) -> Limits:
+def node_limits(inner: dict[str, Any]) -> PoolSize:
     scale = _known(inner.get("scaleSettings") or {"maxNodeCount": 1})
-    return Limits(
+    return PoolSize(
         int(scale.get("minNodeCount", 0)),
         int(scale["maxNodeCount"]),
         seconds(scale.get("nodeIdleTimeBeforeScaleDown", _DEFAULT_IDLE)),

@@ -13,7 +13,7 @@ from amlflow.emulator.arm.assets import ENVIRONMENT, Assets
 from amlflow.emulator.arm.datastores import ARTIFACTS
 from amlflow.emulator.arm.resources import Arm
 from amlflow.emulator.identity import Identity
-from amlflow.emulator.pools import Limits, Pools
+from amlflow.emulator.pools import Pools, PoolSize
 from amlflow.emulator.running.data import run_path
 from amlflow.emulator.running.environment import BuildFailed, prepare
 from amlflow.emulator.running.execution import Execution, Scene
@@ -142,7 +142,7 @@ class Scheduler:
         jobs, compute = self._scene.jobs, job.body["compute"]
         count = int((job.body["properties"].get("resources") or {}).get("instanceCount") or 1)
         if compute.endswith("/serverless"):
-            self._pools.define(compute, Limits(0, SERVERLESS_NODES, 0.0))
+            self._pools.define(compute, PoolSize(0, SERVERLESS_NODES, 0.0))
         jobs.set_status(job, "Queued")
         while True:
             if self._closing:

@@ -45,11 +45,7 @@ class Timekeeper:
 
     def arm(self, schedule: Document, new: bool) -> None:
         """Set the time that the schedule is due next: of a new one also the time at which it was made."""
-        due = None
-        if schedule.body.get("isEnabled"):
-            moment = schedule.created - 0.001 if new else self._clock()
-            due = triggers.read(schedule.body["trigger"], schedule.created).next_after(moment)
-        self._store.put(_key(schedule), {"due": due})
+        self._set(schedule, schedule.created - 0.001 if new else self._clock())
         with self._changed:
             self._changed.notify_all()
 
@@ -62,18 +58,32 @@ class Timekeeper:
         now = self._clock()
         with self._store.undisturbed():
             kept = self._store.get(_key(schedule))
-            due = kept.body["due"] if kept is not None else None
+            if kept is None:
+                # It is deleted by now, or from before schedules kept their time.
+                return self._set(schedule, now) if self._store.get(schedule.id) else None
+            due: float | None = kept.body["due"]
             if due is None or due > now:
                 return due
-            trigger = triggers.read(schedule.body["trigger"], schedule.created)
-            latest, following = trigger.last_until(now, due), trigger.next_after(now)
-            self._store.put(_key(schedule), {"due": following})
+            latest = triggers.read(schedule.body["trigger"], schedule.created).last_until(now, due)
+            following = self._set(schedule, now)
         try:
             self._fire(schedule, latest)
         except Exception:
             # One schedule that cannot be fired is no other's failure; this is the emulator's log.
             traceback.print_exc()
         return following
+
+    def _set(self, schedule: Document, moment: float) -> float | None:
+        """Keep, and return, when the schedule is due after the moment."""
+        due = None
+        if schedule.body.get("isEnabled"):
+            try:
+                due = triggers.read(schedule.body["trigger"], schedule.created).next_after(moment)
+            except (ValueError, TypeError):
+                # Kept by an emulator that did not check it.
+                traceback.print_exc()
+        self._store.put(_key(schedule), {"due": due})
+        return due
 
     def _run(self) -> None:
         while True:

@@ -8,9 +8,9 @@ from typing import Any
 
 from amlflow.errors import UsageError
 from amlflow.workspaces.local import filters
-from amlflow.workspaces.local.rest import Limits
+from amlflow.workspaces.local.rest import BatchLimits
 
-BATCH_LIMITS = Limits(metrics=250, params=100, tags=100, together=1000)
+BATCH_LIMITS = BatchLimits(metrics=250, params=100, tags=100, together=1000)
 PARAMS_A_RUN, TAGS_A_RUN = 200, 50
 TAG_KEY, TAG_VALUE, METRIC_NAME, NAME, DESCRIPTION = 100, 1000, 255, 256, 5000
 HISTORY_PAGE = 1000

@@ -20,10 +20,11 @@ function byPath(kind) {
 
 function image(address, path) {
   const shown = element('img', {alt: path});
+  const button = element('button', {type: 'button', class: 'zoom', 'aria-label': `Show ${path} larger or smaller`}, shown);
   // Scripts in an SVG do not run in an image, and the page's policy lets it load nothing.
   if (/^data:image\/(png|jpeg|gif|webp|svg\+xml);base64,[A-Za-z0-9+/=]*$/.test(address)) shown.src = address;
-  shown.addEventListener('click', () => shown.parentElement.classList.toggle('large'));
-  return shown;
+  button.addEventListener('click', () => button.parentElement.classList.toggle('large'));
+  return button;
 }
 
 function matrix({labels, counts}) {

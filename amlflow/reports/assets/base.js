@@ -1,6 +1,6 @@
 // What every part of the page uses. Text reaches the document only as text nodes and plain attributes, never as markup.
 
-const page = {data: null, shown: [], drawn: new Set(), metric: 0, historyMetric: 0, brushes: new Map(), listeners: []};
+const page = {data: null, labels: [], shown: [], drawn: new Set(), metric: 0, historyMetric: 0, brushes: new Map(), listeners: []};
 
 const byId = (id) => document.getElementById(id);
 
@@ -48,6 +48,16 @@ function durationText(start, end) {
 
 const valueOf = (column, run) => (column.values ? column.values[run] : column.same);
 
+// Runs of one name are told apart by their workspace, else by their id.
+function labelsOf(runs) {
+  const places = new Map();
+  for (const {name, workspace} of runs) places.set(name, (places.get(name) || new Set()).add(workspace));
+  const labels = runs.map(({name, workspace}) => (places.get(name).size > 1 ? `${workspace}::${name}` : name));
+  const times = new Map();
+  for (const label of labels) times.set(label, (times.get(label) || 0) + 1);
+  return labels.map((label, run) => (times.get(label) > 1 ? `${label} (${runs[run].id.split('::').pop().slice(0, 8)})` : label));
+}
+
 const metricOptions = () => page.data.metrics.map((metric, index) => element('option', {value: String(index)}, shortened(metric.key, 80)));
 
 const metricValue = (metric, run) => asNumber(page.data.metrics[metric].values[run]);
@@ -93,6 +103,7 @@ function draw(target, traces, shape, options = {}) {
 
 function blank(target, sentence) {
   if (target.classList.contains('js-plotly-plot')) Plotly.purge(target);
+  target.classList.remove('js-plotly-plot');
   replace(target, element('p', {class: 'quiet'}, sentence));
 }
 

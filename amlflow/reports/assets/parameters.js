@@ -2,6 +2,9 @@
 
 const MOST_AXES = 10;
 const MOST_LABELS = 8;
+// Of so many runs the lines are drawn, and of so many the points as well: each is an element of the page.
+const MOST_LINES = 1000;
+const MOST_DOTTED = 200;
 const MOST_BARS = 20;
 const MOST_PARAM_ROWS = 500;
 const MOST_PARAM_RUNS = 12;
@@ -18,7 +21,7 @@ function drawParams() {
   const rows = wanted.slice(0, MOST_PARAM_ROWS).map((param) => {
     const values = runs.map((run) => valueOf(param, run));
     const row = element('tr', {class: everything && new Set(values).size > 1 ? 'differs' : ''}, element('th', {scope: 'row', class: 'held', title: param.key}, shortened(param.key)));
-    row.append(...values.map((value) => element('td', {class: 'long', title: value ?? 'not set'}, value === null || value === undefined ? '–' : shortened(value, 60))));
+    row.append(...values.map((value) => element('td', {class: 'long'}, value === null || value === undefined ? element('span', {title: 'not set'}, '–') : unfolding(value))));
     return row;
   });
   replace(byId('param-table'), element('thead', {}, head), element('tbody', {}, ...rows));
@@ -52,11 +55,19 @@ function axisOf(label, values, isMetric) {
   return {label, ticks: order.filter((_, index) => index % every === 0).map((value) => [at.get(value), shortened(value, 14)]), place: (value) => at.get(String(value)) ?? NOT_SET};
 }
 
+// Texts that hardly any two runs share, and params that differ in being set only, part no runs from others.
+function isTelling(index) {
+  const given = page.data.params[index].values.filter((value) => value !== null);
+  const distinct = new Set(given).size;
+  return distinct > 1 && (distinct <= given.length / 2 || given.every((value) => value.trim() !== '' && Number.isFinite(Number(value))));
+}
+
 function parallelAxes() {
   const runs = page.data.runs.map((_, run) => run);
   const ranked = page.data.importance.byMetric[page.metric] || [];
   const first = ranked.map((row) => row[0]);
-  const params = [...new Set([...first, ...differing()])].slice(0, MOST_AXES);
+  const telling = [...new Set([...first, ...differing().filter(isTelling)])];
+  const params = (telling.length ? telling : differing()).slice(0, MOST_AXES);
   const axes = params.map((index) => {
     const param = page.data.params[index];
     return {id: `params.${param.key}`, of: (run) => valueOf(param, run), ...axisOf(param.key, runs.map((run) => valueOf(param, run)), false)};
@@ -79,8 +90,9 @@ function shade(share) {
 function parallelTraces(axes) {
   const metric = axes[axes.length - 1];
   const bundles = new Map();
-  for (const run of page.data.runs.keys()) {
-    if (!fitsFilter(run)) continue;
+  const drawn = page.data.runs.map((_, run) => run).filter(fitsFilter);
+  for (const run of drawn.slice(0, MOST_LINES)) {
+    if (axes.every((axis) => axis.place(axis.of(run)) === NOT_SET)) continue;
     const value = metric.place(metric.of(run));
     const bin = !inBrushes(run) ? -2 : value === NOT_SET ? -1 : Math.min(SHADES - 1, Math.floor(value * SHADES));
     if (!bundles.has(bin)) bundles.set(bin, {x: [], y: [], text: []});
@@ -89,7 +101,7 @@ function parallelTraces(axes) {
       bundle.x.push(index);
       bundle.y.push(axis.place(axis.of(run)));
       const shown = axis.of(run);
-      bundle.text.push(`${literal(shortened(page.data.runs[run].name, 40))}<br>${literal(shortened(axis.label, 40))}: ${literal(shown === null || shown === undefined ? 'not set' : typeof shown === 'number' ? numberText(shown) : shortened(shown, 60))}`);
+      bundle.text.push(`${literal(shortened(page.labels[run], 40))}<br>${literal(shortened(axis.label, 40))}: ${literal(shown === null || shown === undefined ? 'not set' : typeof shown === 'number' ? numberText(shown) : shortened(shown, 60))}`);
     });
     bundle.x.push(null);
     bundle.y.push(null);
@@ -98,7 +110,7 @@ function parallelTraces(axes) {
   const look = theme();
   return [...bundles].sort((one, other) => one[0] - other[0]).map(([bin, {x, y, text}]) => {
     const colour = bin < 0 ? look.quiet : shade((bin + 0.5) / SHADES);
-    return {type: 'scatter', mode: 'lines+markers', x, y, text, hovertemplate: '%{text}<extra></extra>', showlegend: false, opacity: bin === -2 ? 0.15 : 0.75, line: {color: colour, width: 1.5}, marker: {color: colour, size: 4}};
+    return {type: 'scatter', mode: drawn.length > MOST_DOTTED ? 'lines' : 'lines+markers', x, y, text, hovertemplate: '%{text}<extra></extra>', showlegend: false, opacity: bin === -2 ? 0.15 : 0.75, line: {color: colour, width: 1.5}, marker: {color: colour, size: 4}};
   });
 }
 
@@ -125,15 +137,18 @@ function drawParallel() {
   chart.parentElement.style.overflowX = scrolls ? 'auto' : '';
   const traces = parallelTraces(axes);
   draw(ready(chart), traces, {
-    height: 440, hovermode: 'closest', dragmode: 'select', annotations: labels, shapes: bars, selections: [], margin: {l: 30, r: 40, t: 12, b: axes.length > 6 ? 90 : 36},
-    xaxis: {tickvals: axes.map((_, index) => index), ticktext: axes.map((axis) => literal(shortened(axis.label, 22))), range: [-0.15, axes.length - 0.85], showgrid: false, zeroline: false, showline: false, fixedrange: true, tickangle: axes.length > 6 ? -25 : 0},
+    height: 440, hovermode: 'closest', dragmode: 'select', annotations: labels, shapes: bars, selections: [], margin: {l: axes.length > 6 ? 80 : 50, r: 50, t: 12, b: axes.length > 6 ? 90 : 36},
+    xaxis: {tickvals: axes.map((_, index) => index), ticktext: axes.map((axis) => literal(shortened(axis.label, 22))), range: [-0.15, axes.length - 0.85], showgrid: false, zeroline: false, showline: false, fixedrange: true, ticklabeloverflow: 'allow', tickangle: axes.length > 6 ? -25 : 0},
     yaxis: {visible: false, range: [traces.some((one) => one.y.includes(NOT_SET)) ? NOT_SET - 0.06 : -0.06, 1.06], fixedrange: true},
   }, {displayModeBar: false, responsive: !scrolls});
   listenToBrushes(chart, axes);
   byId('clear-brushes').hidden = page.brushes.size === 0;
   const left = differing().length - (axes.length - 1);
+  chart.setAttribute('aria-label', `${axes.map((axis) => axis.label).join(', ')} of each run`);
   const said = [`Coloured by ${page.data.metrics[page.metric].key}: dark is low, light is high. A run without a value passes below the axis.`];
-  if (left > 0) said.push(`${left} more parameters that differ have no axis: those that matter most come first.`);
+  const fitting = page.data.runs.filter((_, run) => fitsFilter(run)).length;
+  if (fitting > MOST_LINES) said.push(`The first ${MOST_LINES} of ${fitting} runs.`);
+  if (left > 0) said.push(`${left} more parameters that differ have no axis: those that matter most come first, and those that no two runs share have none.`);
   byId('parallel-note').textContent = said.join(' ');
 }
 
@@ -178,7 +193,7 @@ function drawImportance() {
     xaxis: {range: [0, 1.02], tickformat: '.0%', title: {text: 'share of the spread of ranks'}, fixedrange: true},
     yaxis: {tickvals: upwards.map((_, index) => index), ticktext: names, fixedrange: true, showgrid: false},
   }, {displayModeBar: false});
-  byId('importance-note').textContent = importanceNote(measured, byMetric[page.metric].length, leftOut);
+  byId('importance-note').textContent = importanceNote(measured, page.data.importance.ranked[page.metric], leftOut);
 }
 
 function importanceNote(measured, ranked, leftOut) {

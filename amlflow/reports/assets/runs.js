@@ -5,7 +5,7 @@ const FIRST_PARAMS = 8;
 const FIRST_TICKED = 20;
 const ROWS_AT_ONCE = 200;
 
-const table = {columns: [], chosen: new Set(), sort: null, rows: ROWS_AT_ONCE, conditions: []};
+const table = {columns: [], chosen: new Set(), sort: null, rows: ROWS_AT_ONCE, conditions: [], unknown: []};
 
 // A column: {id, label, kind, numeric, value(run) for sorting and conditions, text(run)}.
 function allColumns() {
@@ -14,6 +14,7 @@ function allColumns() {
   const plain = (key, label) => ({id: key, label, kind: 'run', value: (run) => runs[run][key], text: (run) => runs[run][key] || '–'});
   const columns = [plain('status', 'status')];
   for (const key of ['workspace', 'experiment', 'user']) if (several(key)) columns.push(plain(key, key));
+  if (runs.some((run) => run.parent)) columns.push(plain('parent', 'parent'));
   columns.push({id: 'start', label: 'started', kind: 'run', numeric: true, value: (run) => runs[run].start, text: (run) => momentText(runs[run].start)});
   columns.push({
     id: 'duration', label: 'duration', kind: 'run', numeric: true, text: (run) => durationText(runs[run].start, runs[run].end),
@@ -38,14 +39,41 @@ function firstColumns() {
   return new Set([...of('run'), ...metrics, ...params].map((column) => column.id));
 }
 
-// Words, and conditions KEY OP VALUE with one of < <= > >= = !=; quotes hold words together. All must hold.
+const TOKEN = /\s*(?:"([^"]*)"?|'([^']*)'?|`([^`]*)`?|(<=|>=|==|!=|=|<|>)|([^\s"'`<>=!]+|!))/y;
+
+function tokensOf(text) {
+  const tokens = [];
+  TOKEN.lastIndex = 0;
+  for (let match = TOKEN.exec(text); match; match = TOKEN.exec(text)) {
+    const quoted = match[1] ?? match[2] ?? match[3];
+    tokens.push({text: quoted ?? match[4] ?? match[5], operator: match[4] !== undefined, plain: quoted === undefined});
+  }
+  return tokens;
+}
+
+// Words, and conditions KEY OP VALUE with one of < <= > >= = == !=, with or without blanks around it; quotes and backticks hold
+// words together. All of them must hold, or all of another part between `or`; `and` may be left out, `not` turns one round.
 function conditionsOf(text) {
-  const words = text.match(/(?:"[^"]*"|[^\s"])+/g) || [];
-  return words.map((word) => {
-    const match = /^(.+?)(<=|>=|!=|=|<|>)(.*)$/.exec(word.replaceAll('"', ''));
-    const column = match && findColumn(match[1]);
-    return column ? {column, operator: match[2], wanted: match[3]} : {word: word.replaceAll('"', '').toLowerCase()};
-  });
+  const tokens = tokensOf(text);
+  const parts = [[]];
+  table.unknown = [];
+  for (let place = 0, negated = false; place < tokens.length; place += 1) {
+    const [token, sign, value] = tokens.slice(place, place + 3);
+    const joins = token.plain && !token.operator && !(sign && sign.operator) ? token.text.toLowerCase() : '';
+    if (joins === 'or') parts.push([]);
+    else if (joins === 'not') negated = !negated;
+    else if (joins !== 'and') {
+      const asks = !token.operator && sign && sign.operator;
+      const column = asks && findColumn(token.text);
+      if (asks && !column) table.unknown.push(token.text);
+      if (asks) place += value ? 2 : 1;
+      // What is still being typed holds for all.
+      if (!asks) parts.at(-1).push({negated, word: token.text.toLowerCase()});
+      else if (value) parts.at(-1).push(column ? {negated, column, operator: sign.text, wanted: value.text} : {negated, word: token.text.toLowerCase() + sign.text + value.text.toLowerCase()});
+      negated = false;
+    }
+  }
+  return parts;
 }
 
 function findColumn(key) {
@@ -66,7 +94,8 @@ function holds(condition, run) {
   const numeric = condition.wanted.trim() !== '' && !numbers.some(Number.isNaN);
   const [one, other] = numeric ? numbers : [String(value).toLowerCase(), condition.wanted.toLowerCase()];
   switch (condition.operator) {
-    case '=': return one === other;
+    case '=':
+    case '==': return one === other;
     case '!=': return one !== other;
     case '<': return numeric && one < other;
     case '<=': return numeric && one <= other;
@@ -77,7 +106,7 @@ function holds(condition, run) {
 
 const inBrushes = (run) => [...page.brushes.values()].every((brush) => brush(run));
 
-const fitsFilter = (run) => table.conditions.every((condition) => holds(condition, run));
+const fitsFilter = (run) => table.conditions.some((part) => part.every((condition) => holds(condition, run) !== condition.negated));
 
 // Numbers before texts, what is missing or NaN last in either direction.
 function compareCells(one, other, downwards) {
@@ -97,7 +126,8 @@ function arrange() {
     const column = table.sort.id === 'name' ? findColumn('name') : table.columns.find((one) => one.id === table.sort.id);
     page.shown.sort((one, other) => compareCells(column.value(one), column.value(other), table.sort.downwards) || one - other);
   }
-  byId('count').textContent = page.shown.length === page.data.runs.length ? `${page.shown.length} runs` : `${page.shown.length} of ${page.data.runs.length} runs`;
+  const count = page.shown.length === page.data.runs.length ? `${page.shown.length} runs` : `${page.shown.length} of ${page.data.runs.length} runs`;
+  byId('count').textContent = table.unknown.length ? `${count}; no column is named ${table.unknown.map((key) => shortened(key, 30)).join(', ')}` : count;
 }
 
 function sortBy(id, startDownwards) {
@@ -113,10 +143,16 @@ function sortBy(id, startDownwards) {
 function heading(column, className) {
   const sorted = table.sort && table.sort.id === column.id;
   const arrow = sorted ? (table.sort.downwards ? ' ▼' : ' ▲') : '';
-  const button = element('button', {type: 'button', title: `Sort by ${column.label}`}, shortened(column.label, 32) + arrow);
+  const button = keyed(`sort ${column.id}`, element('button', {type: 'button', title: `Sort by ${column.label}`}, shortened(column.label, 32) + arrow));
   const downwards = column.kind === 'metric' && page.data.metrics[column.metric].direction !== 'lower';
   button.addEventListener('click', () => sortBy(column.id, downwards));
   return element('th', {scope: 'col', class: className, 'aria-sort': sorted ? (table.sort.downwards ? 'descending' : 'ascending') : 'none'}, button);
+}
+
+// Under its key it has the focus again when the table is drawn anew.
+function keyed(key, made) {
+  made.dataset.key = key;
+  return made;
 }
 
 function tick(checked, label, act) {
@@ -129,9 +165,7 @@ function tick(checked, label, act) {
 function cell(column, run) {
   const text = column.text(run);
   if (column.kind !== 'metric') {
-    const shown = element('td', {class: column.numeric ? 'number' : 'long'}, shortened(String(text), 60));
-    if (String(text).length > 60) shown.setAttribute('title', text);
-    return shown;
+    return element('td', {class: column.numeric ? 'number' : 'long'}, unfolding(String(text)));
   }
   const best = column.best.has(run);
   const {baseline} = page.data;
@@ -141,29 +175,40 @@ function cell(column, run) {
   return element('td', {class: best ? 'number best' : 'number'}, text + (best ? ' ★' : ''), delta);
 }
 
+// Long text opens to the whole of it, by mouse or key.
+const unfolding = (text, most = 60) => (text.length > most ? element('details', {class: 'unfolding'}, element('summary', {}, shortened(text, most)), text) : text);
+
 function runName(run, limit = 40) {
   const {name, id} = page.data.runs[run];
+  const label = page.labels[run];
   const badge = run === page.data.baseline ? element('span', {class: 'badge'}, 'baseline') : null;
-  return [swatchOf(run), element('span', {title: `${name} (${id})`}, shortened(name, limit)), badge];
+  return [swatchOf(run), element('span', {title: `${name} (${id})`}, shortened(label, limit)), badge];
 }
 
 function drawTable() {
   const columns = table.columns.filter((column) => table.chosen.has(column.id));
   const all = page.shown.length > 0 && page.shown.every((run) => page.drawn.has(run));
-  const tickAll = tick(all, 'Draw all of these runs', (checked) => {
+  const tickAll = keyed('all', tick(all, 'Draw all of these runs', (checked) => {
     for (const run of page.shown) page.drawn[checked ? 'add' : 'delete'](run);
     changed();
-  });
+  }));
   const head = element('tr', {}, element('th', {scope: 'col', 'aria-label': 'Drawn'}, tickAll), heading({id: 'name', label: 'run', kind: 'run'}, 'held'),
     ...columns.map((column) => heading(column, column.numeric ? 'number' : '')));
-  const rows = page.shown.slice(0, table.rows).map((run) => element('tr', {},
-    element('td', {}, tick(page.drawn.has(run), `Draw ${page.data.runs[run].name}`, (checked) => {
-      page.drawn[checked ? 'add' : 'delete'](run);
-      changed();
-    })),
-    element('th', {scope: 'row', class: 'held'}, ...runName(run)), ...columns.map((column) => cell(column, run))));
+  const rows = page.shown.slice(0, table.rows).map((run) => {
+    const row = element('tr', {},
+      element('td', {}, keyed(`tick ${run}`, tick(page.drawn.has(run), `Draw ${page.labels[run]}`, (checked) => {
+        page.drawn[checked ? 'add' : 'delete'](run);
+        changed();
+      }))),
+      element('th', {scope: 'row', class: 'held'}, ...runName(run)), ...columns.map((column) => cell(column, run)));
+    row.addEventListener('mouseenter', () => emphasize(run));
+    row.addEventListener('mouseleave', () => emphasize(null));
+    return row;
+  });
   if (!rows.length) rows.push(element('tr', {}, element('td', {colspan: String(columns.length + 2)}, 'No run fits.')));
+  const focused = document.activeElement?.dataset.key;
   replace(byId('run-table'), element('thead', {}, head), element('tbody', {}, ...rows));
+  if (focused) [...byId('run-table').querySelectorAll('[data-key]')].find((one) => one.dataset.key === focused)?.focus({preventScroll: true});
   const left = page.shown.length - table.rows;
   byId('more').hidden = left <= 0;
   byId('more').textContent = `Show ${left} more`;

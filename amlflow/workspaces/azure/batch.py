@@ -12,7 +12,7 @@ from amlflow.errors import AmlflowError, NotFound
 from amlflow.journal.retry import Transient, persist
 from amlflow.workspaces.azure import arm
 from amlflow.workspaces.azure.arm import segment
-from amlflow.workspaces.azure.endpoints import CHOICE_HEADER
+from amlflow.workspaces.azure.endpoints import CHOICE_HEADER, UNFINISHED
 from amlflow.workspaces.azure.http import Unanswered
 from amlflow.workspaces.azure.jobs import READ_API
 from amlflow.workspaces.azure.online_deployments import model_of
@@ -84,15 +84,16 @@ class AzureBatch:
         return _endpoint(self._arm.get(self._path(name), ENDPOINTS_API, f"batch endpoint {name!r}"))
 
     def create(self, name: str) -> BatchEndpoint:
-        """A new endpoint without a deployment; returns once it is there."""
-        return self._put(name, {"properties": {"authMode": "AADToken"}})
+        """A new endpoint without a deployment, marked as unfinished until one is asked; returns once it is there."""
+        return self._put(name, {"tags": {UNFINISHED: "true"}, "properties": {"authMode": "AADToken"}})
 
     def set_default(self, endpoint: BatchEndpoint, deployment: str, tags: Mapping[str, str]) -> BatchEndpoint:
-        """Ask this deployment from now on, and set these tags beside those that are there."""
+        """Ask this deployment from now on, and set these tags beside those that are there; with one, it is finished."""
         given = endpoint.record.get("properties") or {}
         properties = {key: value for key, value in given.items() if key not in _READ_ONLY and value is not None}
         properties["defaults"] = {"deploymentName": deployment}
-        return self._put(endpoint.name, {"tags": {**endpoint.tags, **tags}, "properties": properties})
+        kept = {name: value for name, value in endpoint.tags.items() if name != UNFINISHED or not deployment}
+        return self._put(endpoint.name, {"tags": {**kept, **tags}, "properties": properties})
 
     def delete(self, name: str) -> None:
         """The endpoint with all its deployments; the jobs that it made stay."""

@@ -11,14 +11,14 @@ from urllib.parse import urlsplit
 
 from amlflow.errors import Unavailable
 from amlflow.journal.connections import new_session
-from amlflow.journal.rest import _transient as as_transient
+from amlflow.journal.rest import transient as as_transient
 from amlflow.journal.retry import RETRYABLE_STATUS, RetryPolicy, Transient, parsed_retry_after, persist
 from amlflow.workspaces.azure.auth import Credential
 
 _CONNECT_S = 10.0
 _TIMEOUT_S = 60.0
 # More retries than the journal's drainer, which can wait for another day, makes at once.
-POLICY = RetryPolicy(most=8, base_s=0.3, cap_s=10.0, deadline_s=120.0)
+POLICY = RetryPolicy(most=8, most_busy=14, base_s=0.3, cap_s=10.0, deadline_s=120.0)
 
 
 class Http:

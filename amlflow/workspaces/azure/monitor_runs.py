@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from amlflow.errors import AmlflowError, NotFound
+from amlflow.errors import NotFound
 from amlflow.monitoring import thresholds
 from amlflow.workspaces.abilities import Job
 from amlflow.workspaces.azure import job_bodies
@@ -92,13 +92,15 @@ class AzureMonitorRuns:
             scratch = Path(folder)
             try:
                 manifest = self._fetched(datastore, f"{root}/{_MANIFEST}", scratch)
-                files = [str(file) for file in (manifest.get("metricsFiles") or {}).values()]
+                files = [str(file) for file in manifest["metricsFiles"].values()]
                 signals = [
                     self._fetched(datastore, f"{root}/{file}", scratch / str(index)) for index, file in enumerate(files)
                 ]
-            except (NotFound, ValueError, AttributeError):
+                found = [reading for signal in signals for reading in _of_signal(signal)]
+            except (NotFound, ValueError, KeyError, TypeError, AttributeError):
                 return None
-        return [reading for signal in signals for reading in _of_signal(signal)]
+        # Every signal has at least its counts of rows.
+        return found or None
 
     def _fetched(self, datastore: str, path: str, folder: Path) -> dict[str, Any]:
         self._datastores.download(datastore, path, folder, lambda done, total: None)
@@ -133,9 +135,7 @@ def _of_signal(signal: Mapping[str, Any]) -> Iterator[MonitorReading]:
         yield from _of_group(name, str(metric), content, ())
 
 
-def _of_group(signal: str, metric: str, content: Any, path: tuple[str, ...]) -> Iterator[MonitorReading]:
-    if not isinstance(content, Mapping):
-        raise AmlflowError(f"The metric {metric!r} of the signal {signal!r} has no value that is understood.")
+def _of_group(signal: str, metric: str, content: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[MonitorReading]:
     if content.get("value") is not None:
         limit = content.get("threshold")
         value, threshold = float(content["value"]), float(limit) if limit is not None else None

@@ -14,7 +14,7 @@ from amlflow.journal.rest import RestServer
 from amlflow.workspaces.azure.auth import clock_sentence
 from amlflow.workspaces.azure.http import POLICY
 from amlflow.workspaces.azure.service import Service
-from amlflow.workspaces.server.client import Client, Limits
+from amlflow.workspaces.server.client import Client, ServerLimits
 from amlflow.workspaces.server.passing import passed_on
 
 # The service of the data plane that knows where artifacts are.
@@ -96,7 +96,7 @@ class AzureRest:
 class AzureClient(Client):
     """The workspace's own requests: what is in the way of signing in, or of finding the workspace, is said as it is."""
 
-    def __init__(self, rest: AzureRest, service: Service, limits: Limits) -> None:
+    def __init__(self, rest: AzureRest, service: Service, limits: ServerLimits) -> None:
         super().__init__(rest, f"Workspace {service.name!r}", limits)
         self._service = service
 

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from amlflow import paths
 from amlflow.errors import NotSupported
-from amlflow.journal.batches import AZURE_ML
-from amlflow.journal.batches import Limits as JournalLimits
+from amlflow.journal.batches import AZURE_ML, Limits
 from amlflow.journal.rest import Behind
 from amlflow.journal.sinks import Opener
 from amlflow.workspaces.azure import clouds
@@ -23,7 +22,7 @@ from amlflow.workspaces.azure.http import Http
 from amlflow.workspaces.azure.rest import STORE, AzureClient, AzureRest
 from amlflow.workspaces.azure.service import Service
 from amlflow.workspaces.base import Artifact
-from amlflow.workspaces.server.client import Limits
+from amlflow.workspaces.server.client import ServerLimits
 from amlflow.workspaces.server.rest import RestWorkspace
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from amlflow.workspaces.azure.jobs import AzureJobs
 
 # What the service documents, or was seen to refuse (see the table in the design's azure-wire.md for each).
-LIMITS = Limits(
+LIMITS = ServerLimits(
     metrics=250,
     params=100,
     tags=50,
@@ -107,7 +106,7 @@ class AzureWorkspace(RestWorkspace):
     def behind(self) -> Behind:
         return AzureRest(self.service)
 
-    def limits(self) -> JournalLimits:
+    def limits(self) -> Limits:
         return AZURE_ML
 
     def sinks(self) -> Mapping[str, Opener]:

@@ -6,12 +6,16 @@ from __future__ import annotations
 import configparser
 import logging
 import os
+import re
+import sys
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from amlflow.errors import NotAllowed, NotFound, UsageError
+from amlflow.workspaces.resolve import without_login
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
 # The SDK asks a host what it is before the first request, and waits five minutes for one that is away.
 _RETRY_S, _ANSWER_S = 4, 30
 _BEFORE_PROFILE = ("host", "token", "client_id", "client_secret", "username", "password")
+_HOST = re.compile(r"[A-Za-z0-9._-]+(?::\d+)?|\[[0-9A-Fa-f:]+\](?::\d+)?")
 MEND = "Set DATABRICKS_HOST and DATABRICKS_TOKEN, or name a profile of ~/.databrickscfg: `-w databricks://PROFILE`."
 
 
@@ -31,7 +36,7 @@ class Access:
     @cached_property
     def host(self) -> str:
         """`https://HOST`, without asking anybody. Raises `NotFound` for no such profile, `NotAllowed` for none named,
-        `UsageError` for variables that contradict the profile."""
+        `UsageError` for what is no host, and for variables that contradict the profile."""
         given = "" if self.profile else os.environ.get("DATABRICKS_HOST", "")
         section = {} if given else self._of_profile()
         if self.profile:
@@ -40,7 +45,15 @@ class Access:
         if not found:
             what = f"The profile {self.profile!r} names no host" if self.profile else "No Databricks host is named"
             raise NotAllowed(f"{what}.", MEND)
-        return found if "://" in found else f"https://{found}"
+        address = found if "://" in found else f"https://{found}"
+        parts = urlsplit(address)
+        if parts.scheme not in ("http", "https") or not _HOST.fullmatch(parts.netloc):
+            raise UsageError(
+                f"{without_login(address)!r} is not the address of a Databricks workspace.",
+                "It is like https://adb-1234.5.azuredatabricks.net.",
+            )
+        # What a browser has after it, such as ?o=1234, is no part of the workspace's name.
+        return f"{parts.scheme}://{parts.netloc}"
 
     def headers(self) -> Mapping[str, str]:
         """What a request says of who asks; a token that has run out is replaced."""
@@ -50,7 +63,7 @@ class Access:
         try:
             return dict(self._config.authenticate())
         except ValueError as error:
-            raise NotAllowed(f"Databricks at {self.host} gives no token: {_first(error)}.", MEND) from error
+            raise NotAllowed(f"Databricks at {self.host} gives no token: {said(error)}.", MEND) from error
 
     def client(self) -> WorkspaceClient:
         """The SDK's client, for what is not MLflow's."""
@@ -69,7 +82,7 @@ class Access:
             return Config(**chosen, retry_timeout_seconds=_RETRY_S, http_timeout_seconds=_ANSWER_S, product="amlflow")
         except ValueError as error:
             raise NotAllowed(
-                f"There is no way to sign in to Databricks at {self.host}: {_first(error)}.", MEND
+                f"There is no way to sign in to Databricks at {self.host}: {said(error)}.", MEND
             ) from error
 
     @cached_property
@@ -91,7 +104,7 @@ class Access:
             parser.read(file, encoding="utf-8")
         except (configparser.Error, UnicodeError) as error:
             raise NotAllowed(
-                f"{file} cannot be read: {_first(error)}.", "Write it as `databricks configure` does."
+                f"{file} cannot be read: {said(error)}.", "Write it as `databricks configure` does."
             ) from error
         name = self.profile or "DEFAULT"
         if name in parser:
@@ -107,8 +120,10 @@ class Access:
 
 
 def quiet() -> None:
-    """The SDK warns at each client that is made of a host that does not say what it is."""
+    """The SDK warns at each client that is made of a host that does not say what it is; MLflow draws its bars into any file."""
     logging.getLogger("databricks.sdk").setLevel(logging.ERROR)
+    if not sys.stderr.isatty():
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 
 def _check_variables(profile: str, section: Mapping[str, str]) -> None:
@@ -123,7 +138,7 @@ def _check_variables(profile: str, section: Mapping[str, str]) -> None:
             )
 
 
-def _first(error: Exception) -> str:
-    """The first sentence of the SDK's, which goes on with all that it was configured with."""
+def said(error: BaseException) -> str:
+    """What the SDK says, without all that it was configured with, which follows."""
     line = " ".join(str(error).split())
-    return line.split(". Config:")[0].rstrip(".")[:300]
+    return line.split(". Config:")[0].rstrip(".")[:500] or type(error).__name__

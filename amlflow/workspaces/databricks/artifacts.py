@@ -8,7 +8,7 @@ import hashlib
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +57,9 @@ class Files:
             repository(root, self._access).download_artifacts(asked, str(destination))
         return destination / asked if asked else destination
 
-    def fetch(self, location: str) -> Path:
-        """A copy of this machine, made once: what is kept there does not change."""
+    def fetch(self, location: str, opened: Callable[[], Any] | None = None) -> Path:
+        """A copy of this machine, made once: what is kept there does not change. `opened` is MLflow's repository of it, where
+        the location does not tell which."""
         name = hashlib.sha256(f"{self._access.host} {location}".encode()).hexdigest()[:32]
         kept = paths.cache() / "models" / name
         if kept.is_dir():
@@ -67,7 +68,8 @@ class Files:
         fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=kept.parent))
         try:
             with _explained(f"{location} cannot be downloaded"):
-                repository(location, self._access).download_artifacts("", str(fresh))
+                place = opened() if opened is not None else repository(location, self._access)
+                place.download_artifacts("", str(fresh))
             if not any(fresh.iterdir()):
                 raise NotFound(f"There are no files at {location}.", "Log the model again.")
             with contextlib.suppress(OSError):

@@ -27,6 +27,8 @@ STATUS: dict[Outcome, RunStatus] = {"finished": "FINISHED", "failed": "FAILED", 
 _NUMBER = re.compile(r"\d{1,19}")
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _POLL_S, _MOST_POLL_S = 1.0, 10.0
+# A cluster may take longer to let go of a run, which is then TERMINATING.
+_CANCEL_S = 60.0
 _NEAR = 100
 
 
@@ -53,7 +55,9 @@ class ClusterJobs:
         cluster_id = self._runs.cluster(compute).id if compute else ""
         own = (run for run in self._runs.newest() if parcels.run_of(run.file))
         found = 0
-        for job in self._read(run for run in own if cluster_id in ("", run.cluster_id)):
+        filtered = query.status or query.experiment or query.limit is None
+        page = PAGE if filtered else min(PAGE, query.limit or PAGE)
+        for job in self._read((run for run in own if cluster_id in ("", run.cluster_id)), page):
             if query.limit is not None and found >= query.limit:
                 return
             if _fits(job, query):
@@ -103,9 +107,11 @@ class ClusterJobs:
         if found.outcome != "running":
             raise AmlflowError(f"Job {name} has ended already: it is {self._job(found).status}.")
         self._runs.cancel(found.id)
-        while (found := self._runs.get(found.id)).outcome == "running":
+        deadline = time.monotonic() + _CANCEL_S
+        while (found := self._runs.get(found.id)).outcome == "running" and time.monotonic() < deadline:
             time.sleep(_POLL_S)
-        return self._settled(found, self._job(found))
+        job = self._job(found)
+        return job if found.outcome == "running" else self._settled(found, job)
 
     def logs(self, name: str, follow: bool, report: Callable[[str], None]) -> Iterator[bytes]:
         found, shown, state, pause_s = self._run(name), "", "", _POLL_S
@@ -175,11 +181,11 @@ class ClusterJobs:
             raise NotFound(f"Run {name} was not begun on a cluster, or more than 60 days ago.")
         return found
 
-    def _read(self, runs: Iterable[ClusterRun]) -> Iterator[Job]:
-        """The tracked runs of a page are read at the same time."""
+    def _read(self, runs: Iterable[ClusterRun], size: int) -> Iterator[Job]:
+        """The tracked runs of a page, of that size, are read at the same time."""
         with ThreadPoolExecutor(8) as pool:
             rest = iter(runs)
-            while page := list(itertools.islice(rest, PAGE)):
+            while page := list(itertools.islice(rest, size)):
                 yield from pool.map(self._job, page)
 
     def _job(self, found: ClusterRun) -> Job:
@@ -211,7 +217,7 @@ class ClusterJobs:
                 # MLflow calls a run finished whose program ends with any exit code.
                 if self._workspace.get_run(job.id).status in ("RUNNING", "FINISHED" if outcome != "finished" else ""):
                     self._workspace.finish_run(job.id, STATUS[outcome], found.ended_ms)
-            self._parcels.remove(found.file, tuple(found.arguments))
+            self._parcels.remove(found.file, found.arguments)
             pending.forget(self.pending, job.id)
         if outcome != "failed":
             return job

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ _ENDED = ("TERMINATED", "SKIPPED", "INTERNAL_ERROR")
 _KILLED = ("USER_CANCELED", "CANCELED")
 # Jobs 2.2: greater than 0 and less than 25.
 PAGE = 24
+_LIST = "/api/2.2/jobs/runs/list"
 _CLUSTER_ID = re.compile(r"\d{4}-\d{6}-\w+")
 # What a cluster of this state does not come back from without somebody's help.
 _BROKEN = ("ERROR", "UNKNOWN")
@@ -118,7 +120,7 @@ class ClusterRuns:
             ),
             libraries=[Library(pypi=PythonPyPiLibrary(package)) for package in task.packages] or None,
         )
-        with self._sdk.explained(f"The run {task.name}"):
+        with self._sdk.explained(f"the run {task.name}"):
             made = self._sdk.ask(
                 lambda: self._sdk.client.jobs.submit(
                     run_name=task.name,
@@ -131,26 +133,32 @@ class ClusterRuns:
 
     def newest(self) -> Iterator[ClusterRun]:
         """One-time runs, newest first, as far back as Databricks keeps them: 60 days."""
-        from databricks.sdk.service.jobs import RunType
+        from databricks.sdk.service.jobs import BaseRun
 
-        with self._sdk.explained("The runs"):
-            found = self._sdk.client.jobs.list_runs(run_type=RunType.SUBMIT_RUN, expand_tasks=True, limit=PAGE)
-            for item in found:
-                yield _run(item)
+        query: dict[str, Any] = {"run_type": "SUBMIT_RUN", "expand_tasks": "true", "limit": PAGE}
+        while True:
+            # The SDK's own iterator ends at the first page that a busy service refuses.
+            with self._sdk.explained("the runs"):
+                page = self._sdk.ask(functools.partial(self._sdk.client.api_client.do, "GET", _LIST, query=query))
+            for item in page.get("runs") or []:
+                yield _run(BaseRun.from_dict(item))
+            if not page.get("next_page_token"):
+                return
+            query["page_token"] = page["next_page_token"]
 
     def get(self, run_id: int, *, patient: bool = False) -> ClusterRun:
         """Raises `NotFound`. Who is `patient` has minutes for a service that is away, or has too much to do."""
-        with self._sdk.explained(f"Run {run_id}", missing=True):
+        with self._sdk.explained(f"run {run_id}", missing=True):
             return _run(self._sdk.ask(lambda: self._sdk.client.jobs.get_run(run_id), patient=patient))
 
     def printed(self, task_id: int, *, patient: bool = False) -> Printed:
-        with self._sdk.explained(f"The output of run {task_id}", missing=True):
+        with self._sdk.explained(f"the output of run {task_id}", missing=True):
             found = self._sdk.ask(lambda: self._sdk.client.jobs.get_run_output(task_id), patient=patient)
         error = "\n".join(part for part in (found.error or "", found.error_trace or "") if part)
         return Printed(str(found.logs or ""), bool(found.logs_truncated), error)
 
     def cancel(self, run_id: int) -> None:
-        with self._sdk.explained(f"Run {run_id}", missing=True):
+        with self._sdk.explained(f"run {run_id}", missing=True):
             self._sdk.ask(lambda: self._sdk.client.jobs.cancel_run(run_id))
 
     def _clusters(self) -> list[Cluster]:
@@ -158,13 +166,13 @@ class ClusterRuns:
         from databricks.sdk.service.compute import ClusterSource, ListClustersFilterBy
 
         people = ListClustersFilterBy(cluster_sources=[ClusterSource.API, ClusterSource.UI])
-        with self._sdk.explained("The clusters"):
+        with self._sdk.explained("the clusters"):
             found = self._sdk.ask(lambda: list(self._sdk.client.clusters.list(filter_by=people)))
         return [_cluster(item) for item in found]
 
     def _of_a_job(self, cluster_id: str) -> list[Cluster]:
         try:
-            with self._sdk.explained(f"The cluster {cluster_id}", missing=True):
+            with self._sdk.explained(f"the cluster {cluster_id}", missing=True):
                 return [_cluster(self._sdk.client.clusters.get(cluster_id))]
         except NotFound:
             return []

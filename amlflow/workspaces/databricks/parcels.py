@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import BinaryIO
 
@@ -40,7 +40,7 @@ class Parcels:
         archive.seek(0)
         if volume:
             folder = f"{volume}/{FOLDER}/{key}"
-            with self._sdk.explained(f"The folder {folder}"):
+            with self._sdk.explained(f"the folder {folder}"):
                 self._sdk.ask(lambda: self._sdk.client.files.create_directory(folder))
                 self._sdk.client.files.upload(f"{folder}/{_part(0)}", archive, overwrite=True)
             return folder
@@ -61,31 +61,37 @@ class Parcels:
         def upload() -> None:
             self._sdk.client.workspace.upload(path, io.BytesIO(content), format=ImportFormat.AUTO, overwrite=True)
 
-        with self._sdk.explained(f"The file {path}"):
+        with self._sdk.explained(f"the file {path}"):
             self._sdk.ask(lambda: self._sdk.client.workspace.mkdirs(place))
             self._sdk.ask(upload)
         return path
 
-    def remove(self, script: str, folders: tuple[str, ...]) -> None:
-        """What was sent for a run, by the path of its script and what its program was given. It may be gone, and who looks at
-        somebody else's run may not remove it."""
-        client = self._sdk.client
+    def remove(self, script: str, arguments: Sequence[str]) -> None:
+        """What was sent for a run, by the path of its script and what its program was given; nothing outside of the folders that
+        are the run's own, whoever has begun it. They may be gone, and who looks at somebody else's run may not remove them."""
+        key, client = run_of(script), self._sdk.client
+        if not key or _climbs(script):
+            return
         with contextlib.suppress(AmlflowError), self._sdk.explained(script):
             client.workspace.delete(script.rpartition("/")[0], recursive=True)
-        for folder in folders:
-            if not (_VOLUME.fullmatch(folder) and f"/{FOLDER}/" in folder):
+        for folder in arguments:
+            if not (_VOLUME.fullmatch(folder) and folder.endswith(f"/{FOLDER}/{key}")) or _climbs(folder):
                 continue
             with contextlib.suppress(AmlflowError), self._sdk.explained(folder):
                 for entry in client.files.list_directory_contents(folder):
                     client.files.delete(str(entry.path))
                 client.files.delete_directory(folder)
 
+    def forget(self, key: str, volume: str) -> None:
+        """Of a run that was not begun."""
+        self.remove(f"{self._place(key)}/{SCRIPT}", [f"{volume}/{FOLDER}/{key}"] if volume else [])
+
     def _place(self, key: str) -> str:
         return f"/Users/{self._user}/{FOLDER}/{key}"
 
     @cached_property
     def _user(self) -> str:
-        with self._sdk.explained("The name of this account"):
+        with self._sdk.explained("the name of this account"):
             return str(self._sdk.ask(lambda: self._sdk.client.current_user.me()).user_name)
 
 
@@ -100,12 +106,16 @@ def volume(asked: str) -> str:
     if not asked:
         return ""
     match = _VOLUME.fullmatch(asked)
-    if match is None or any(part in (".", "..") for part in asked.split("/")):
+    if match is None or _climbs(asked):
         raise UsageError(
             f"{asked!r} is no folder of a volume.",
             "Write --upload-to /Volumes/CATALOG/SCHEMA/VOLUME, or a folder below it.",
         )
     return match["path"]
+
+
+def _climbs(path: str) -> bool:
+    return any(part in (".", "..") for part in path.split("/"))
 
 
 def _part(number: int) -> str:

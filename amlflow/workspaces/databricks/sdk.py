@@ -8,8 +8,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 from amlflow.errors import AmlflowError, NotAllowed, NotFound, Unavailable
+from amlflow.journal.rest import transient
 from amlflow.journal.retry import RetryPolicy, Transient, persist
-from amlflow.workspaces.databricks.access import MEND, Access
+from amlflow.workspaces.databricks.access import MEND, Access, said
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
@@ -44,7 +45,8 @@ class Sdk:
         try:
             return persist(_PATIENT if patient else _THROTTLED, attempt)
         except Transient as failure:
-            raise failure.__cause__ or failure from None
+            error = failure.__cause__ or failure
+            raise error from error.__cause__
 
     @contextlib.contextmanager
     def explained(self, what: str, *, missing: bool = False) -> Iterator[None]:
@@ -57,20 +59,20 @@ class Sdk:
         try:
             yield
         except errors.Unauthenticated as error:
-            raise NotAllowed(f"Databricks at {host} does not know who asks: {line(error)}.", MEND) from error
+            raise NotAllowed(f"Databricks at {host} does not know who asks: {said(error)}.", MEND) from error
         except errors.PermissionDenied as error:
             raise NotAllowed(
-                f"{what} is not for this account of Databricks: {line(error)}.",
+                f"Databricks at {host} does not let this account at {what}: {said(error)}.",
                 "Ask for the right, or sign in as somebody else: DATABRICKS_TOKEN, or `-w databricks://PROFILE`.",
             ) from error
         except errors.NotFound as error:
-            raise NotFound(f"{what} is not there: {line(error)}.") from error
+            raise NotFound(f"Databricks at {host} does not find {what}: {said(error)}.") from error
         except passing() as error:
-            raise Unavailable(f"Databricks at {host} did not answer: {line(error)}.") from error
+            raise Unavailable(f"Databricks at {host} {_away(error)}.") from error
         except DatabricksError as error:
             if missing and "does not exist" in str(error).lower():
-                raise NotFound(f"{what} is not there: {line(error)}.") from error
-            raise AmlflowError(f"{what} was refused by Databricks: {line(error)}.") from error
+                raise NotFound(f"Databricks at {host} does not find {what}: {said(error)}.") from error
+            raise AmlflowError(f"Databricks refuses what was asked of {what}: {said(error)}.") from error
 
 
 def passing() -> tuple[type[BaseException], ...]:
@@ -94,8 +96,11 @@ def throttled() -> tuple[type[BaseException], ...]:
     return errors.TooManyRequests, errors.TemporarilyUnavailable
 
 
-def line(error: BaseException) -> str:
-    """What an error says, without its last period; of one that stands for others, what the last of these said."""
-    if isinstance(error, TimeoutError) and error.__cause__ is not None:
-        error = error.__cause__
-    return " ".join(str(error).split()).rstrip(".")[:500] or type(error).__name__
+def _away(error: BaseException) -> str:
+    """Why there was no answer; of an error that stands for several attempts, why there was none to the last."""
+    import requests
+
+    cause = error.__cause__ if isinstance(error, TimeoutError) and error.__cause__ is not None else error
+    if isinstance(cause, requests.RequestException):
+        return transient(cause).reason
+    return f"does not answer now: {said(cause)}"

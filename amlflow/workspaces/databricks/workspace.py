@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from amlflow import paths
 from amlflow.errors import AmlflowError, NotAllowed
-from amlflow.journal.batches import OPEN_SOURCE
-from amlflow.journal.batches import Limits as JournalLimits
+from amlflow.journal.batches import OPEN_SOURCE, Limits
 from amlflow.journal.errors import Refused
 from amlflow.journal.rest import Behind
 from amlflow.journal.retry import RetryPolicy
 from amlflow.journal.sinks import Opener
-from amlflow.workspaces.base import Artifact
-from amlflow.workspaces.databricks.access import Access
+from amlflow.workspaces.base import Artifact, ModelVersion
+from amlflow.workspaces.databricks.access import MEND, Access
 from amlflow.workspaces.databricks.artifacts import DatabricksSink, Files
+from amlflow.workspaces.databricks.programs import ProgramsRest
+from amlflow.workspaces.databricks.registries import Registries
 from amlflow.workspaces.databricks.rest import DatabricksRest
 from amlflow.workspaces.local import artifacts
 from amlflow.workspaces.server.artifacts import Artifacts
-from amlflow.workspaces.server.client import Client, Limits
+from amlflow.workspaces.server.client import Client, ServerLimits, sentence
 from amlflow.workspaces.server.rest import RestWorkspace
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 _POLICY = RetryPolicy(most=4, base_s=0.25, cap_s=2.0, deadline_s=10.0)
 # The route for the histories of many runs at once is that of the open-source server alone.
-_LIMITS = Limits(bulk_history=False)
+_LIMITS = ServerLimits(bulk_history=False)
 
 
 class DatabricksClient(Client):
@@ -40,6 +41,8 @@ class DatabricksClient(Client):
             return super().refused(error)
         if error.code == "NO_CREDENTIALS":
             return NotAllowed(error.message)
+        if error.status == 401:
+            return NotAllowed(f"{self.shown} does not know who asks: {sentence(error.message)}", MEND)
         return NotAllowed(
             f"{self.shown} does not let you do this: {error}.",
             "Ask for the right on the experiment, or sign in as somebody else: DATABRICKS_TOKEN, or `-w databricks://PROFILE`.",
@@ -47,8 +50,7 @@ class DatabricksClient(Client):
 
 
 class DatabricksWorkspace(RestWorkspace):
-    """Nothing is asked, and nobody signed in, before it is needed. Models are those of the workspace's own registry, not of Unity
-    Catalog."""
+    """Nothing is asked, and nobody signed in, before it is needed."""
 
     kind: Literal["databricks"] = "databricks"
 
@@ -58,6 +60,7 @@ class DatabricksWorkspace(RestWorkspace):
         self._rest = DatabricksRest(self.access, _POLICY)
         super().__init__(DatabricksClient(self._rest, f"Databricks ({self._asked})", _LIMITS), self._asked)
         self._files = Files(self.access)
+        self._registries = self._models = Registries(self._client, self.name, self.access)
 
     @cached_property
     def jobs(self) -> ClusterJobs:
@@ -87,9 +90,9 @@ class DatabricksWorkspace(RestWorkspace):
         return folder
 
     def behind(self) -> Behind:
-        return DatabricksRest(self.access)
+        return ProgramsRest(self)
 
-    def limits(self) -> JournalLimits:
+    def limits(self) -> Limits:
         return OPEN_SOURCE
 
     def sinks(self) -> Mapping[str, Opener]:
@@ -105,7 +108,7 @@ class DatabricksWorkspace(RestWorkspace):
         from amlflow.workspaces.local.bridge import Bridge
 
         token = secrets.token_urlsafe(24)
-        with Bridge(DatabricksRest(self.access), token) as bridge:
+        with Bridge(ProgramsRest(self), token) as bridge:
             yield {attach.BEHIND: bridge.start(), attach.TOKEN: token, **self.login()}
 
     def describe(self) -> dict[str, Any]:
@@ -131,10 +134,32 @@ class DatabricksWorkspace(RestWorkspace):
         near = self.list_artifacts(run_id, path.strip("/").rpartition("/")[0]) if path.strip("/") else []
         return self._files.copy_out(root, path, destination, near)
 
+    def in_catalog(self, name: str) -> bool:
+        """Whether a model of that name is one of Unity Catalog. Raises `UsageError` for what the chosen registry cannot have."""
+        return self._registries.in_catalog(name)
+
+    def create_model_version(
+        self, name: str, source: str, run_id: str, description: str, tags: Mapping[str, str]
+    ) -> ModelVersion:
+        if not self.in_catalog(name):
+            return super().create_model_version(name, source, run_id, description, tags)
+        is_folder = not source.startswith(("models:/", "runs:/")) and Path(source).is_dir()
+        recorded, run_id = (source, run_id) if is_folder else self._registrable(name, source, run_id)
+        folder = Path(source) if is_folder else self.fetch(recorded)
+        return self._registries.catalog.create(name, recorded, run_id, description, tags, folder)
+
     def fetch(self, location: str) -> Path:
         if Path(location).is_absolute() and (Path(location) / "MLmodel").is_file():
             return Path(location)
+        if self._is_catalogued(location):
+            catalog = self._registries.catalog
+            return self._files.fetch(catalog.stored_at(location), lambda: catalog.repository(location))
         return self._files.fetch(self._stored(location))
 
     def fetch_file(self, location: str, path: str, destination: Path) -> Path:
         return artifacts.copy_out(self.fetch(location), path, destination)
+
+    def _is_catalogued(self, location: str) -> bool:
+        if not location.startswith("models:/") or location.startswith("models:/m-"):
+            return False
+        return self._registries.in_catalog(location.removeprefix("models:/").rpartition("/")[0])

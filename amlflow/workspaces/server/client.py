@@ -25,7 +25,7 @@ _Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ServerLimits:
     """What a service takes in one request, and what it can do.
 
     `history_page` is the number of points asked for at once; `bulk_history` whether the points of many runs come in one
@@ -50,8 +50,8 @@ class Limits:
 class Client:
     """One service: `shown` is its name in a sentence."""
 
-    def __init__(self, behind: Behind, shown: str, limits: Limits | None = None) -> None:
-        self.behind, self.shown, self.limits = behind, shown, limits or Limits()
+    def __init__(self, behind: Behind, shown: str, limits: ServerLimits | None = None) -> None:
+        self.behind, self.shown, self.limits = behind, shown, limits or ServerLimits()
 
     def ask(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, retry: bool = True

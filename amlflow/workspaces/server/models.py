@@ -18,6 +18,9 @@ _ALIAS_TAG = "amlflow.alias."
 
 
 class Models:
+    # What stands before the routes of the registry.
+    root = ""
+
     def __init__(self, client: Client, workspace: str) -> None:
         self._client, self._workspace = client, workspace
 
@@ -25,7 +28,7 @@ class Models:
         """By name."""
         try:
             found = self._client.pages(
-                "GET", "registered-models/search", {}, "registered_models", self._client.limits.models_page
+                "GET", f"{self.root}registered-models/search", {}, "registered_models", self._client.limits.models_page
             )
         except Refused as error:
             raise self._client.refused(error) from error
@@ -48,18 +51,7 @@ class Models:
         model = self._find(name)
         if model is None:
             return []
-        try:
-            found = self._client.pages(
-                "GET",
-                "model-versions/search",
-                {"filter": f"name = {quoted(name)}"},
-                "model_versions",
-                self._client.limits.versions_page,
-            )
-        except Refused as error:
-            raise self._client.refused(error) from error
-        # Some databases do not tell a from A in a name.
-        own = [item for item in found if item.get("name") == name]
+        own = self._items(name)
         places = self._client.each(self._location, own)
         # A search leaves the aliases out.
         versions = [
@@ -85,7 +77,7 @@ class Models:
     ) -> ModelVersion:
         """The model is made when it is new, and does not stay when its first version is refused."""
         try:
-            self._client.ask("POST", "registered-models/create", {"name": name})
+            self._client.ask("POST", f"{self.root}registered-models/create", {"name": name})
             is_new = True
         except Refused as error:
             if error.code != TAKEN:
@@ -102,7 +94,9 @@ class Models:
             body["model_id"] = source.removeprefix("models:/")
         try:
             made = self._client.once(
-                lambda: self._client.ask("POST", "model-versions/create", body, retry=False)["model_version"],
+                lambda: self._client.ask("POST", f"{self.root}model-versions/create", body, retry=False)[
+                    "model_version"
+                ],
                 lambda: self._made(body, latest),
             )
         except Refused as error:
@@ -118,7 +112,7 @@ class Models:
             return True
         self.version(name, version)
         tag = {"name": name, "key": f"{_ALIAS_TAG}{alias}", "value": version}
-        self._client.call("POST", "registered-models/set-tag", tag)
+        self._client.call("POST", f"{self.root}registered-models/set-tag", tag)
         return False
 
     def delete_alias(self, name: str, alias: str) -> None:
@@ -131,12 +125,12 @@ class Models:
     def delete(self, name: str, version: str) -> None:
         """One version, or the model with all of them."""
         if version:
-            self._client.call("DELETE", "model-versions/delete", {"name": name, "version": version})
+            self._client.call("DELETE", f"{self.root}model-versions/delete", {"name": name, "version": version})
             model = self._find(name)
             for alias in _meaning(model, version) if model is not None else ():
                 self._delete_alias_tag(name, alias)
         else:
-            self._client.call("DELETE", "registered-models/delete", {"name": name})
+            self._client.call("DELETE", f"{self.root}registered-models/delete", {"name": name})
 
     def logged(self, experiment_id: str, run_id: str) -> list[LoggedModel]:
         """The MLflow 3 models that the run logged and that are ready, oldest first; of one name the newest. None on a
@@ -177,7 +171,9 @@ class Models:
         return str(answer["model"]["info"]["artifact_uri"])
 
     def version_location(self, name: str, version: str) -> str:
-        answer = self._client.call("GET", "model-versions/get-download-uri", {"name": name, "version": version})
+        answer = self._client.call(
+            "GET", f"{self.root}model-versions/get-download-uri", {"name": name, "version": version}
+        )
         return str(answer.get("artifact_uri", ""))
 
     def _location(self, item: Mapping[str, Any]) -> str:
@@ -188,7 +184,9 @@ class Models:
 
     def _find(self, name: str) -> RegisteredModel | None:
         try:
-            return _registered(self._client.ask("GET", "registered-models/get", {"name": name})["registered_model"])
+            return _registered(
+                self._client.ask("GET", f"{self.root}registered-models/get", {"name": name})["registered_model"]
+            )
         except Refused as error:
             if error.code == NOT_THERE:
                 return None
@@ -196,12 +194,27 @@ class Models:
 
     def _item(self, name: str, version: str) -> dict[str, Any] | None:
         try:
-            answer = self._client.ask("GET", "model-versions/get", {"name": name, "version": version})
+            answer = self._client.ask("GET", f"{self.root}model-versions/get", {"name": name, "version": version})
         except Refused as error:
             if error.code == NOT_THERE:
                 return None
             raise self._client.refused(error) from error
         return dict(answer["model_version"])
+
+    def _items(self, name: str) -> list[dict[str, Any]]:
+        """The versions as a search shows them, without their aliases."""
+        try:
+            found = self._client.pages(
+                "GET",
+                f"{self.root}model-versions/search",
+                {"filter": f"name = {quoted(name)}"},
+                "model_versions",
+                self._client.limits.versions_page,
+            )
+        except Refused as error:
+            raise self._client.refused(error) from error
+        # Some databases do not tell a from A in a name.
+        return [item for item in found if item.get("name") == name]
 
     def _made(self, body: Mapping[str, Any], latest: int) -> dict[str, Any] | None:
         """The version that an earlier attempt with this body has made: it is newer than the latest before."""
@@ -212,12 +225,14 @@ class Models:
         return None
 
     def _delete_alias_tag(self, name: str, alias: str) -> None:
-        self._client.call("DELETE", "registered-models/delete-tag", {"name": name, "key": f"{_ALIAS_TAG}{alias}"})
+        self._client.call(
+            "DELETE", f"{self.root}registered-models/delete-tag", {"name": name, "key": f"{_ALIAS_TAG}{alias}"}
+        )
 
     def _has_aliases(self, method: str, body: Mapping[str, str]) -> bool:
         """Ask for a change of an alias; False where the registry has none."""
         try:
-            self._client.ask(method, "registered-models/alias", body)
+            self._client.ask(method, f"{self.root}registered-models/alias", body)
         except Refused as error:
             if error.lacks_route:
                 return False

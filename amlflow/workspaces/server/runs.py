@@ -16,7 +16,7 @@ from amlflow.workspaces.base import Metric, Run, RunQuery, RunStatus
 from amlflow.workspaces.local import filters
 from amlflow.workspaces.local.reads import decoded
 from amlflow.workspaces.local.writes import random_name
-from amlflow.workspaces.server.client import NOT_THERE, Client, Limits, named, pairs, quoted
+from amlflow.workspaces.server.client import NOT_THERE, Client, ServerLimits, named, pairs, quoted
 from amlflow.workspaces.server.experiments import Experiments
 
 _VIEWS = {"active": "ACTIVE_ONLY", "deleted": "DELETED_ONLY", "all": "ALL"}
@@ -242,7 +242,7 @@ def _batches(
     metrics: Sequence[Mapping[str, Any]],
     params: Sequence[Mapping[str, Any]],
     tags: Sequence[Mapping[str, Any]],
-    limits: Limits,
+    limits: ServerLimits,
 ) -> list[dict[str, Any]]:
     """At least one, so that a run that does not exist is noticed."""
     apart = len(params) <= limits.params and len(tags) <= limits.tags and len(metrics) <= limits.metrics

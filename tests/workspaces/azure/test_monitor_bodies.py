@@ -44,7 +44,7 @@ def spec(timing: Timing, emails: list[str]) -> MonitorSpec:
             [Limit("accuracy", "classification", 0.9), Limit("recall", "classification", 0.8)],
         ),
     ]
-    return MonitorSpec("watch", timing, signals, DEPLOYMENT, "classification", emails)
+    return MonitorSpec("watch", timing, signals, DEPLOYMENT, "classification", emails, bool(emails))
 
 
 @pytest.mark.parametrize(
@@ -66,8 +66,8 @@ def test_the_yaml_and_the_body_say_the_same(tmp_path: Path, timing: Timing, emai
     theirs = load_schedule(file)._to_rest_object().as_dict()["properties"]
     ours = body(wanted, WORKSPACE)["properties"]
     assert ours.pop("isEnabled") is True
-    for nothing in ("tags", "properties"):
-        assert not theirs.pop(nothing)
+    assert not theirs.pop("properties")
+    assert ours.pop("tags", {}) == theirs.pop("tags")
     assert _plain(ours) == _plain(theirs)
 
 

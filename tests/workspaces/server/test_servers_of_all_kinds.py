@@ -207,11 +207,11 @@ def test_folders_of_a_server_elsewhere_are_said_to_be_out_of_reach(clean_env: di
 
 
 def test_a_service_that_sorts_by_attributes_alone_is_sorted_for(clean_env: dict[str, str], mlflow_server: str) -> None:
-    from amlflow.workspaces.server.client import Client, Limits
+    from amlflow.workspaces.server.client import Client, ServerLimits
     from amlflow.workspaces.server.rest import RestWorkspace
 
     server = ServerWorkspace(mlflow_server)
-    limits = Limits(order_by_data=False, bulk_history=False, history_page=2, runs_page=2, metrics=2, batch=3)
+    limits = ServerLimits(order_by_data=False, bulk_history=False, history_page=2, runs_page=2, metrics=2, batch=3)
     plain = RestWorkspace(Client(server._server, "It", limits), "plain")
     experiment = server.ensure_experiment("sorted here").id
     for number, value in enumerate([2.0, float("nan"), None, 1.0, float("inf")]):

@@ -5,8 +5,8 @@ handlers a subject; fields.py reads a request, rows.py writes an answer. What is
 ordinary request, goes to MLflow's own application (application.py), so nothing of the API is missing.
 """
 
-from amlflow.workspaces.local.rest.call import MLFLOW_LIMITS, NO_LIMITS, Call, Handler, Limits, Route, Unusual
+from amlflow.workspaces.local.rest.call import MLFLOW_LIMITS, NO_LIMITS, BatchLimits, Call, Handler, Route, Unusual
 from amlflow.workspaces.local.rest.routes import ROUTES
 from amlflow.workspaces.local.rest.service import LocalRest
 
-__all__ = ["MLFLOW_LIMITS", "NO_LIMITS", "ROUTES", "Call", "Handler", "Limits", "LocalRest", "Route", "Unusual"]
+__all__ = ["MLFLOW_LIMITS", "NO_LIMITS", "ROUTES", "BatchLimits", "Call", "Handler", "LocalRest", "Route", "Unusual"]

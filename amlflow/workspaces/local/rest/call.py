@@ -18,7 +18,7 @@ class Unusual(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class BatchLimits:
     """How much one `runs/log-batch` may hold; None is without limit."""
 
     metrics: int | None = 1000
@@ -27,8 +27,8 @@ class Limits:
     together: int | None = 1000
 
 
-MLFLOW_LIMITS = Limits()
-NO_LIMITS = Limits(None, None, None, None)
+MLFLOW_LIMITS = BatchLimits()
+NO_LIMITS = BatchLimits(None, None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Call:
     body: Mapping[str, Any]
     place: Mapping[str, str]
     artifact_root: str
-    limits: Limits
+    limits: BatchLimits
     has_workspaces: bool
     """Whether the tables have a column `workspace` (MLflow 3.10 and later), which experiments show."""
 

@@ -11,7 +11,7 @@ from typing import Any
 from amlflow.errors import UsageError
 from amlflow.workspaces.local import writes
 from amlflow.workspaces.local.rest import fields, rows, runs
-from amlflow.workspaces.local.rest.call import Call, Limits, Unusual
+from amlflow.workspaces.local.rest.call import BatchLimits, Call, Unusual
 
 _MODEL_TAG_FIELDS = ("run_id", "artifact_path", "utc_time_created", "model_uuid")
 _LOGGED_MODELS = "mlflow.log-model.history"
@@ -135,7 +135,7 @@ def _without_configuration(flavor: Any) -> Any:
     return {key: value for key, value in flavor.items() if key != "config"} if isinstance(flavor, dict) else flavor
 
 
-def _check_limits(limits: Limits, metrics: int, params: int, tags: int) -> None:
+def _check_limits(limits: BatchLimits, metrics: int, params: int, tags: int) -> None:
     for what, most, count in (
         ("metrics", limits.metrics, metrics),
         ("params", limits.params, params),

@@ -16,7 +16,7 @@ from amlflow.workspaces.local import database
 from amlflow.workspaces.local.connections import Connections
 from amlflow.workspaces.local.rest import fields, logging, rows
 from amlflow.workspaces.local.rest.application import Application
-from amlflow.workspaces.local.rest.call import MLFLOW_LIMITS, Call, Limits, Route, Unusual
+from amlflow.workspaces.local.rest.call import MLFLOW_LIMITS, BatchLimits, Call, Route, Unusual
 from amlflow.workspaces.local.rest.routes import ROUTES, Table
 from amlflow.workspaces.local.workspace import LocalWorkspace
 
@@ -42,7 +42,7 @@ class LocalRest:
     """
 
     def __init__(
-        self, workspace: LocalWorkspace, *, limits: Limits = MLFLOW_LIMITS, routes: Mapping[str, Route] = ROUTES
+        self, workspace: LocalWorkspace, *, limits: BatchLimits = MLFLOW_LIMITS, routes: Mapping[str, Route] = ROUTES
     ) -> None:
         self.workspace, self.limits = workspace, limits
         self._table, self._lock = Table(routes), threading.Lock()
