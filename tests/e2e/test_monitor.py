@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import gzip
 import http.server
 import json
 import random
@@ -379,6 +380,16 @@ def test_columns_can_be_left_out_added_and_named_as_answers(monitor: Callable[..
     table(work / "more.csv", more, "alcohol", "colour", "extra")
     note = monitor("drift", "--data", "more.csv", "--baseline", "baseline.csv")
     assert "New columns, which the baseline has not: 'extra'" in note.err
+    one = monitor("drift", "--data", "more.csv", "--baseline", "baseline.csv", "--column", "colour", "-o", "json").json
+    assert [column["column"] for column in one["windows"][0]["columns"]] == ["colour"]
+    assert not any("New columns" in note for note in one["notes"])
+    (work / "parts").mkdir()
+    for i in (1, 2):
+        (work / "parts" / f"day-{i}.csv.gz").write_bytes(gzip.compress((work / "same.csv").read_bytes()))
+    for data, count in (("parts", 800), ("parts/day-*.csv.gz", 800), ("parts/day-[2-9].csv.gz", 400)):
+        found = monitor("drift", "--data", data, "--baseline", "baseline.csv", "-o", "json").json
+        assert found["windows"][0]["rows"] == count
+    assert monitor("drift", "--data", "parts/night-*.csv", "--baseline", "baseline.csv").code == 3
     table(work / "trained.csv", rows(600), "alcohol", "colour", "quality")
     less = monitor("drift", "--data", "same.csv", "--baseline", "trained.csv")
     assert "the data lack: 'quality'" in less.err

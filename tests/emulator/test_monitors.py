@@ -187,6 +187,23 @@ def test_performance_by_its_signal(azure: Running, amlflow: Any, collecting: str
     amlflow.ok("monitor", "delete", name)
 
 
+def test_a_choice_of_columns_is_a_subset_of_features(
+    azure: Running, amlflow: Any, ml_client: Any, collecting: str, work: Path
+) -> None:
+    trained, name = _asset(azure, f"train-{uuid.uuid4().hex[:6]}", "mltable"), f"some-{uuid.uuid4().hex[:6]}"
+    base = ("monitor", "create", name, "--endpoint", collecting, "--baseline", trained)
+    chosen = ("--column", "age", "--column", "sugar", "--column", "colour")
+    amlflow.ok(*base, *chosen, "--ignore", "colour")
+    signals = ml_client.schedules.get(name).create_monitor.monitoring_signals
+    assert [signals[kind].features for kind in ("data_drift", "data_quality")] == [["age", "sugar"]] * 2
+    amlflow.ok("monitor", "delete", name)
+    amlflow.ok(*base, *chosen, "--export", "some.yml")
+    written = yaml.safe_load((work / "some.yml").read_text())["create_monitor"]["monitoring_signals"]
+    assert written["data_drift"]["features"] == ["age", "sugar", "colour"]
+    unknown = amlflow(*base, *chosen, "--ignore", "color")
+    assert (unknown.code, "'colour'" in unknown.err) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
@@ -197,6 +214,8 @@ def test_performance_by_its_signal(azure: Running, amlflow: Any, collecting: str
         (("--email", "nobody"), 2, "nobody"),
         (("--threshold", "age=0.2"), 2, "age=0.2"),
         (("--kind", "at=time"), 2, "at=time"),
+        (("--ignore", "age"), 2, "--column"),
+        (("--split", "1d"), 2, "--email"),
     ],
 )
 def test_what_azure_cannot_do_is_said(

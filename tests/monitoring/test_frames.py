@@ -263,3 +263,15 @@ def test_several_are_read_at_once_and_the_first_failure_is_said(tmp_path: Path) 
     assert [frame.label for frame in frames.read_all(sources)] == ["t.csv", "t.parquet", "t.jsonl"]
     with pytest.raises(NotFound, match="nowhere"):
         frames.read_all([sources[0], frames.Source([tmp_path / "nowhere.csv"], tmp_path / "n", "n"), sources[1]])
+
+
+def test_narrow_columns_of_parquet_are_read_with_their_neighbours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "_READ_BYTES", 1000)
+    made = pa.table({f"c.{i}": [float(i)] * 9 for i in range(50)})
+    pq.write_table(made, tmp_path / "t.parquet")
+    part = parts.ParquetPart(tmp_path / "t.parquet")
+    assert 1 < part._at_once < 50
+    for name in [*made.column_names, "c.0"]:
+        assert part.column(name).equals(made.column(name))

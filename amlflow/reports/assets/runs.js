@@ -4,6 +4,9 @@ const FIRST_METRICS = 8;
 const FIRST_PARAMS = 8;
 const FIRST_TICKED = 20;
 const ROWS_AT_ONCE = 200;
+// A filter that takes longer to draw waits for a pause in the typing.
+const SLOW_MS = 60;
+const PAUSE_MS = 250;
 
 const table = {columns: [], chosen: new Set(), sort: null, rows: ROWS_AT_ONCE, conditions: [], unknown: []};
 
@@ -228,10 +231,24 @@ function startRuns() {
   table.chosen = firstColumns();
   page.data.runs.slice(0, FIRST_TICKED).forEach((_, run) => page.drawn.add(run));
   if (page.data.baseline !== null) page.drawn.add(page.data.baseline);
-  byId('filter').addEventListener('input', () => {
+  let took = 0;
+  let waiting = 0;
+  const filter = () => {
+    const began = performance.now();
+    clearTimeout(waiting);
+    waiting = 0;
     table.rows = ROWS_AT_ONCE;
     arrange();
     changed();
+    took = performance.now() - began;
+  };
+  byId('filter').addEventListener('input', () => {
+    if (took < SLOW_MS) return filter();
+    clearTimeout(waiting);
+    waiting = setTimeout(filter, PAUSE_MS);
+  });
+  byId('filter').addEventListener('change', () => {
+    if (waiting) filter();
   });
   byId('column-filter').addEventListener('input', drawColumnChoice);
   byId('more').addEventListener('click', () => {
