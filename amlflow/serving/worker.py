@@ -7,6 +7,7 @@ import asyncio
 import atexit
 import json
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -34,6 +35,9 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     if options.alive_fd is not None:
         _die_with(options.alive_fd)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn raises the signal again once it has answered, whose default would end the process without its last acts.
+        signal.signal(number, lambda number, _frame: sys.exit(128 + number))
     spec = json.loads(options.spec.read_text(encoding="utf-8"))
     try:
         app = _app(spec)

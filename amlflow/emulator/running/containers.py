@@ -26,7 +26,8 @@ from amlflow.emulator.web import iso
 
 _BACK_OFF_S = (0.5, 1.0, 2.0, 5.0, 10.0)
 _POLL_S = 0.1
-_STOP_S = 5.0
+# What Kubernetes leaves a container between SIGTERM and SIGKILL, in which the scoring app sends what it has collected.
+_STOP_S = 30.0
 _LOG_LIMIT_BYTES = 4 << 20
 
 
