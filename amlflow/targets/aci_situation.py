@@ -46,11 +46,10 @@ class Azure:
             self._withdraw(ACR_PULL, pull, registry)
             if self.registry.has_token(pull):
                 self.registry.delete_token(pull)
-        # Of a group that is not there yet a deploy that was cut may have given it.
-        if group is None or group.tags.get(COLLECT) == "yes":
+        if self.identities.get(pull) is not None:
+            # Whatever the group says of itself: a deploy that was cut may have given the role, or not have taken it back.
             with contextlib.suppress(NotFound):
                 self._withdraw(BLOB_WRITER, pull, collected.storage(self.service).id)
-        if self.identities.get(pull) is not None:
             self.identities.delete(pull)
         if group is not None:
             self.containers.delete(name)
