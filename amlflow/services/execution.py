@@ -51,13 +51,15 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """How a run is written and watched. `require_model` makes a run that ends without a model a failed one."""
+    """How a run is written and watched. `require_model` makes a run that ends without a model a failed one. `ended` is called
+    when the run has its end, of which the workspace may not know yet."""
 
     options: recording.Options = field(default_factory=recording.Options)
     require_model: bool = False
     show: bool = True
     announce: Callable[[Run], None] = lambda run: None
     warn: Callable[[str], None] = lambda line: None
+    ended: Callable[[], None] = lambda: None
 
 
 def execute(
@@ -91,6 +93,7 @@ def execute(
         finally:
             _keep_output(recorder, run, spool)
             recorder.end(run.id, status, now_ms())
+            watch.ended()
             asked = len(interrupts.received)
             # Whoever interrupts once more does not want to wait; what is left is sent by the next sync.
             left = recorder.flush(runs=recorder.own(run.id), stop=lambda: len(interrupts.received) > asked)

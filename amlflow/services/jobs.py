@@ -26,6 +26,7 @@ from amlflow.workspaces.base import Run, Workspace
 
 JOB_FILE = "job.json"
 OUTPUT_FILE = "runner.out"
+_ENDED_FILE = "ended"
 _POLL_S = 0.2
 _END_S = 10.0
 _ENDED = ("FINISHED", "FAILED", "KILLED")
@@ -33,7 +34,8 @@ _ENDED = ("FINISHED", "FAILED", "KILLED")
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A detached run. `status` is the run's own; a job whose process is gone while its run was open is KILLED."""
+    """A detached run. `status` is the run's own, but RUNNING for a program that has closed its run and goes on, and KILLED for
+    one whose process is gone while its run was open."""
 
     id: str
     name: str
@@ -151,7 +153,8 @@ def run_submitted(folder: Path) -> int:
         system_metrics=content["system_metrics"],
         one_log=True,
     )
-    watch = execution.Watch(recording.Options(**content["options"]), content["require_model"], show=False)
+    options, ended = recording.Options(**content["options"]), (folder / _ENDED_FILE).touch
+    watch = execution.Watch(options, content["require_model"], show=False, ended=ended)
 
     def begin(recorder: recording.Recorder) -> Run:
         return recording.current(workspace, recorder.journal, content["run_id"])
@@ -204,7 +207,10 @@ def _job(workspace: Workspace, folder: Path, content: Mapping[str, Any]) -> Job:
     run = recording.current(workspace, recording.journal_of(workspace), content["run_id"])
     pid, started = _pid(folder)
     status: str = run.status
-    if status not in _ENDED and pid and processes.started(pid) != started:
+    if status in _ENDED:
+        if not (folder / _ENDED_FILE).exists() and _is_alive(pid, started):
+            status = "RUNNING"
+    elif pid and not _is_alive(pid, started):
         _end(workspace, run.id)
         status = "KILLED"
     return Job(run.id, run.name, content["project"], status, pid, content["submitted_ms"], str(folder))
@@ -218,6 +224,10 @@ def _end(workspace: Workspace, run_id: str) -> None:
             return
         recorder.end(run_id, "KILLED", execution.now_ms())
         recorder.flush(timeout_s=_END_S, runs=[run_id])
+
+
+def _is_alive(pid: int, started: float) -> bool:
+    return bool(pid) and processes.started(pid) == started
 
 
 def _pid(folder: Path) -> tuple[int, float]:

@@ -23,6 +23,7 @@ def cluster(amlflow: Any, azure: Running) -> Iterator[str]:
     amlflow("compute", "delete", name)
 
 
+@pytest.mark.slow
 def test_blue_and_green_on_a_cluster(
     amlflow: Any, azure: Running, wine: str, endpoint: str, cluster: str, work: Path
 ) -> None:

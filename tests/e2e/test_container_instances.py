@@ -336,6 +336,7 @@ def test_a_first_deploy_that_crashes_leaves_nothing(scene: Scene, served: str, n
     assert name not in kept
 
 
+@pytest.mark.slow
 def test_killed_under_faults_it_goes_on_without_the_right_to_assign_roles(
     scene: Scene, served: str, name: str, tmp_path: Path
 ) -> None:

@@ -203,6 +203,7 @@ def test_a_project_runs_on_a_cluster(amlflow: Any, databricks: Host, project: An
     assert databricks.jobs.files() == []
 
 
+@pytest.mark.slow
 def test_a_large_project_goes_in_parts_or_to_a_volume(amlflow: Any, databricks: Host, project: Any) -> None:
     program = "import hashlib, pathlib; print(hashlib.sha256(pathlib.Path('data.txt').read_bytes()).hexdigest())"
     project({**PROJECT, "train.py": program})

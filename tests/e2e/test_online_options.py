@@ -97,6 +97,7 @@ def test_tokens_of_entra_open_an_endpoint(amlflow: Any, azure: Running, wine: st
     assert status("none") == 401
 
 
+@pytest.mark.slow
 def test_live_requests_are_mirrored_before_the_traffic_moves(
     amlflow: Any, azure: Running, wine: str, endpoint: str
 ) -> None:

@@ -226,7 +226,10 @@ def test_interrupting_while_the_environment_is_made_leaves_nothing(
 
 
 def test_a_detached_job_goes_on_and_is_followed_and_cancelled(amlflow: Any, project: Callable[..., Path]) -> None:
-    project({"main.py": "import time\nprint('working', flush=True)\ntime.sleep(2)\nprint('done')", "MLproject": MAIN})
+    # It closes its run by itself, and is no less a running job for that.
+    program = "import time, mlflow\nmlflow.start_run()\nmlflow.end_run()\nprint('working', flush=True)\ntime.sleep(2)\n"
+    program += "print('done')"
+    project({"main.py": program, "MLproject": MAIN})
     job = amlflow.ok("run-project", "proj", "--detach", "-q").out.strip()
     assert amlflow.ok("job", "show", job, "-o", "json").json["status"] == "RUNNING"
     assert amlflow.ok("job", "logs", job[:8], "-f").out == "working\ndone\n"
