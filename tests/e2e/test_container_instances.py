@@ -324,6 +324,7 @@ def test_a_later_version_takes_its_place_and_a_broken_one_does_not(scene: Scene,
     amlflow.ok("deploy", f"{scene.wine}:1", *base)
 
 
+@pytest.mark.slow
 def test_a_first_deploy_that_crashes_leaves_nothing(scene: Scene, served: str, name: str) -> None:
     roles = len(scene.roles())
     failed = scene.owner("deploy", f"{scene.wine}:3", "-t", "aci", "--name", name)

@@ -93,6 +93,7 @@ def test_a_profile_and_an_offline_run(amlflow: Any, databricks: Host) -> None:
     assert TOKEN not in json.dumps(shown)
 
 
+@pytest.mark.slow
 def test_runs_are_copied_there_and_back(amlflow: Any, databricks: Host) -> None:
     run = tracked(amlflow, "local", f"copied {uuid.uuid4().hex[:8]}")
     copy = ("run", "copy", "-o", "json")

@@ -31,6 +31,7 @@ def killed_at(amlflow: Any, step: str, *command: str) -> str:
     return said
 
 
+@pytest.mark.slow
 def test_an_endpoint_of_a_deploy_that_was_cut_goes_with_the_one_that_fails(
     amlflow: Any, azure: Running, wine: str, endpoint: str
 ) -> None:
