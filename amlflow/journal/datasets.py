@@ -15,7 +15,7 @@ from typing import Any, Iterable, Mapping, Optional, Set, Tuple
 ROWS = "AMLFLOW_KEEP_DATASETS"
 FOLDER = "amlflow/datasets"
 # What MLflow tells of a dataset's part in a run stands in this tag of it: `training`, or `train` by autologging.
-_CONTEXT = "mlflow.data.context"
+CONTEXT = "mlflow.data.context"
 _DATASET = "_amlflow_dataset"
 
 _kept: Set[Tuple[str, str]] = set()
@@ -51,7 +51,7 @@ def keep(inputs: Iterable[Any], artifact_uri: str, most: int) -> None:
 
     for item in inputs:
         dataset = getattr(item.dataset, _DATASET, None)
-        context = next((tag.value for tag in item.tags or () if tag.key == _CONTEXT), "")
+        context = next((tag.value for tag in item.tags or () if tag.key == CONTEXT), "")
         key = (artifact_uri, item.dataset.digest)
         if dataset is None or key in _kept or not (context or "train").startswith("train"):
             continue

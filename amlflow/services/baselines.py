@@ -111,7 +111,7 @@ def _of_run(workspace: Workspace, run: Run, scratch: Path) -> Source:
     """A dataset that the run has logged for training comes first, as it is what the program itself calls its data."""
     looked: list[str] = []
     artifacts = [item.path for item in tracking.artifacts(workspace, run.id)]
-    kept = [path for path in artifacts if path.startswith(f"{KEPT_ROWS}/")]
+    kept = _kept_rows(artifacts)
     for dataset in datasets.of_run(workspace, run):
         if rows := next((path for path in kept if Path(path).stem == stem_of_rows(dataset.digest)), ""):
             return _of_artifact(workspace, run, rows, scratch)
@@ -146,10 +146,15 @@ def _of_artifact(workspace: Workspace, run: Run, path: str, scratch: Path) -> So
     return Source(tables_in(file), scratch, f"{path} of run {run.name!r}")
 
 
+def _kept_rows(paths: Sequence[str]) -> list[str]:
+    """The tables that `--dataset-rows` has kept, of the paths of a run's artifacts."""
+    return [path for path in paths if path.startswith(f"{KEPT_ROWS}/")]
+
+
 def _choose(run: Run, paths: Sequence[str]) -> str:
     """The table among the run's artifacts; of several the one whose name says it is for training. Raises `UsageError` for a
     choice that only the user can make."""
-    rows = [path for path in paths if path.startswith(f"{KEPT_ROWS}/")]
+    rows = _kept_rows(paths)
     if len(rows) == 1:
         # Where the workspace has no datasets, their rows are all that tells of them.
         return rows[0]

@@ -8,10 +8,11 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from amlflow.errors import AmlflowError
+from amlflow.journal.datasets import CONTEXT
+from amlflow.mlproject.source import without_credentials
 from amlflow.monitoring import frames
 from amlflow.workspaces.base import Run, Workspace
 
-_CONTEXT_TAG = "mlflow.data.context"
 # Sources that a program alone can read, or that are read here without MLflow.
 _NOT_FETCHED = ("code", "local", "")
 
@@ -43,7 +44,7 @@ def of_run(workspace: Workspace, run: Run) -> list[Logged]:
     found = []
     for item in (body.get("inputs") or {}).get("dataset_inputs") or []:
         dataset = {key: str(value or "") for key, value in (item.get("dataset") or {}).items()}
-        context = next((tag.get("value") for tag in item.get("tags") or [] if tag.get("key") == _CONTEXT_TAG), "")
+        context = next((tag.get("value") for tag in item.get("tags") or [] if tag.get("key") == CONTEXT), "")
         name, digest, kind, source = (dataset.get(key, "") for key in ("name", "digest", "source_type", "source"))
         found.append(Logged(name, digest, kind, source, str(context).startswith("train")))
     return sorted(found, key=lambda dataset: not dataset.is_training)
@@ -87,7 +88,5 @@ def shown(dataset: Logged) -> str:
 
 def _without_secrets(address: str) -> str:
     """An address without what signs in: a password before its host, or a signature after its path."""
-    parts = urlsplit(address)
-    if not parts.netloc:
-        return address
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    bare = urlsplit(without_credentials(address))
+    return bare._replace(query="", fragment="").geturl() if bare.netloc else address
