@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any, Callable, Protocol, TypeVar
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
+from .answers import checked, parsed, transient
 from .connections import new_session
 from .credentials import Credentials, authorization
 from .errors import Refused, Unreachable
-from .retry import RETRYABLE_STATUS, RetryPolicy, Transient, parsed_retry_after, persist
+from .retry import RetryPolicy, Transient, persist
 
 # Subscripts of collections.abc fail at run time before Python 3.9.
 Headers = Callable[[], "Mapping[str, str]"]
@@ -28,7 +29,6 @@ _Answer = TypeVar("_Answer")
 
 _CONNECT_S = 5.0
 _CHUNK_BYTES = 1 << 20
-_REQUEST_IDS = ("x-ms-request-id", "x-request-id", "x-databricks-request-id")
 
 
 class Behind(Protocol):
@@ -97,7 +97,7 @@ class RestServer:
 
         def attempt(remaining_s: float) -> dict[str, Any]:
             answer = self._send(method, self.prefix + path, remaining_s, timeout_s, kind, **options)
-            return _parsed(answer, self.url)
+            return parsed(answer, self.url)
 
         return self._persist(attempt, retry or method.upper() in ("GET", "HEAD"), timeout_s)
 
@@ -112,7 +112,7 @@ class RestServer:
 
         def attempt(remaining_s: float) -> str:
             answer = self._send("GET", path, remaining_s, None, {})
-            _checked(answer, self.url)
+            checked(answer, self.url)
             return str(answer.text)
 
         return self._persist(attempt, True)
@@ -133,7 +133,7 @@ class RestServer:
                 if answer.status_code == 416:
                     version = ""
                     raise Transient("the server has another version of the file than before")
-                _checked(answer, self.url)
+                checked(answer, self.url)
                 start = _range_start(answer) if answer.status_code == 206 else 0
                 if start not in (0, held):
                     version = ""
@@ -157,7 +157,7 @@ class RestServer:
             with file.open("rb") as content:
                 # requests would send an empty file in chunks, which WSGI servers refuse.
                 data: Any = content if file.stat().st_size else b""
-                _checked(self._send("PUT", self.prefix + quote(path), remaining_s, None, kind, data=data), self.url)
+                checked(self._send("PUT", self.prefix + quote(path), remaining_s, None, kind, data=data), self.url)
 
         self._persist(attempt, True)
 
@@ -259,110 +259,6 @@ def split_login(base_url: str) -> tuple[str, str, str]:
     user, _, password = login.partition(":")
     bare = urlunsplit((parts.scheme, host, parts.path, "", ""))
     return bare.rstrip("/"), unquote(user), unquote(password)
-
-
-def transient(error: Exception) -> Transient:
-    """What requests raised, in one clause that follows the server's address."""
-    import requests
-    from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
-
-    within = error.args[0] if error.args else None
-    cause = getattr(within, "reason", within)
-    if isinstance(error, requests.exceptions.SSLError) and "certificate" in str(error).lower():
-        return Transient(f"has a certificate that is not trusted here ({_short(cause)})", final=True)
-    # In urllib3 a refused connection is a kind of connection that took too long.
-    if isinstance(cause, NewConnectionError):
-        return Transient(f"accepts no connection ({_short(cause)})")
-    if isinstance(error, requests.exceptions.ConnectTimeout) or isinstance(cause, ConnectTimeoutError):
-        return Transient("did not accept a connection in time")
-    if isinstance(error, requests.exceptions.Timeout):
-        return Transient("did not answer in time", maybe_applied=True)
-    return Transient(f"broke the connection ({_short(cause)})", maybe_applied=True)
-
-
-def _short(cause: object) -> str:
-    """The last clause of a chain of urllib3's messages: what the system said."""
-    if isinstance(cause, Exception) and cause.args and isinstance(cause.args[-1], Exception):
-        return _short(cause.args[-1])
-    text = str(cause).replace("')", "").replace("))", ")")
-    return text.rsplit(": ", 1)[-1].strip("'\" ")[:200] or type(cause).__name__
-
-
-def _parsed(answer: Any, url: str) -> dict[str, Any]:
-    _checked(answer, url)
-    text = answer.content.strip()
-    if not text:
-        return {}
-    try:
-        parsed = json.loads(text)
-    except ValueError:
-        if _is_page(answer):
-            raise Refused(answer.status_code, "NOT_MLFLOW", _page_sentence(url)) from None
-        raise Transient("sent an answer that breaks off", maybe_applied=True) from None
-    if not isinstance(parsed, dict):
-        raise Refused(answer.status_code, "NOT_MLFLOW", f"{url} gave an answer that MLflow does not give.")
-    return parsed
-
-
-def _checked(answer: Any, url: str) -> None:
-    """Raise for anything but success."""
-    status = int(answer.status_code)
-    if 200 <= status < 300:
-        return
-    if 300 <= status < 400:
-        target = str(answer.headers.get("Location", ""))
-        bare = urlsplit(target)
-        where = urlunsplit((bare.scheme, bare.netloc.rpartition("@")[2], bare.path, "", ""))
-        raise Refused(
-            status,
-            "NOT_MLFLOW",
-            f"{url} redirects to {where or 'another place'}: to a sign-in page, or the server has another address.",
-        )
-    code, message = _fault(answer)
-    if status in RETRYABLE_STATUS:
-        raise Transient(
-            f"answered {status}{f' ({message})' if message else ''}",
-            # Too many requests, and a request that did not arrive in time, were not carried out.
-            maybe_applied=status not in (408, 429),
-            retry_after_s=parsed_retry_after(answer.headers.get("Retry-After")),
-            status=status,
-        )
-    if not code and status in (404, 405):
-        code = "ENDPOINT_NOT_FOUND"
-    request_id = next((answer.headers[name] for name in _REQUEST_IDS if answer.headers.get(name)), "")
-    raise Refused(status, code, message or f"{url} answered {status} {answer.reason or ''}".strip() + ".", request_id)
-
-
-def _fault(answer: Any) -> tuple[str, str]:
-    """The code and the message of an error, of MLflow's shape or Azure's; a line of plain text is a message too."""
-    import requests
-
-    try:
-        text = answer.text.strip()
-    except requests.exceptions.RequestException:
-        return "", ""
-    try:
-        parsed = json.loads(text)
-    except ValueError:
-        plain = "" if _is_page(answer) or text.startswith("<") else " ".join(text.split())
-        return "", plain[:300]
-    if not isinstance(parsed, dict):
-        return "", ""
-    inner = parsed.get("error")
-    if isinstance(inner, dict):
-        return str(inner.get("code") or parsed.get("error_code") or ""), str(inner.get("message") or "")
-    # Azure ML's MLflow server says it in a part of its own.
-    outer = parsed.get("Error")
-    said = outer.get("Message") if isinstance(outer, dict) else ""
-    return str(parsed.get("error_code") or ""), str(parsed.get("message") or inner or said or "")
-
-
-def _is_page(answer: Any) -> bool:
-    return "html" in str(answer.headers.get("Content-Type", "")).lower()
-
-
-def _page_sentence(url: str) -> str:
-    return f"{url} answered with a web page: it is a sign-in page, or not the address of an MLflow tracking server."
 
 
 def _received(answer: Any, part: Path, start: int) -> int:

@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from amlflow.errors import Unavailable
+from amlflow.journal.answers import transient as as_transient
 from amlflow.journal.connections import new_session
-from amlflow.journal.rest import transient as as_transient
 from amlflow.journal.retry import RETRYABLE_STATUS, RetryPolicy, Transient, parsed_retry_after, persist
 from amlflow.workspaces.azure.auth import Credential
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 from amlflow.errors import AmlflowError, NotAllowed, NotFound, Unavailable
-from amlflow.journal.rest import transient
+from amlflow.journal.answers import transient
 from amlflow.journal.retry import RetryPolicy, Transient, persist
 from amlflow.workspaces.databricks.access import MEND, Access, said
 
