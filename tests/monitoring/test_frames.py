@@ -194,7 +194,7 @@ def test_bytes_that_are_no_text_are_kept_apart(tmp_path: Path) -> None:
         ("t.parquet", b"PAR?", AmlflowError, "cannot be read"),
         ("t.xlsx", b"", UsageError, "no table"),
         ("t.csv", b"a" * 200_000 + b"\n1\n", AmlflowError, "cannot be read"),
-        ("t.csv.gz", gzip.compress(b"a\n" + b"1\n" * 9999)[:40], AmlflowError, r"t\.csv\.gz' cannot be read"),
+        ("t.csv.gz", gzip.compress(b"a\n" + b"1\n" * 9999, mtime=0)[:40], AmlflowError, r"t\.csv\.gz' cannot be read"),
         (
             "t.jsonl",
             b'{"a": 1}\n{"a": ' + b"[" * 50_000 + b"]" * 50_000 + b"}\n",
