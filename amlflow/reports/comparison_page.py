@@ -11,6 +11,7 @@ from amlflow.reports.histories import Packed
 from amlflow.reports.importance import FEWEST_RUNS, grouped, importance
 from amlflow.reports.page import page, plotly_text
 from amlflow.reports.room import MOST_BYTES, fitted, weight
+from amlflow.reports.verdicts import verdicts
 from amlflow.workspaces.base import Run
 
 # Tags that MLflow itself sets and that tell runs apart; the rest of its own are of no use to a reader.
@@ -20,7 +21,16 @@ _TELLING_TAGS = ("mlflow.source.name", "mlflow.source.git.commit", "mlflow.sourc
 _RANKED_PARAMS = 200
 _RANKED_CELLS = 2_000_000
 _SHOWN_OF_RANKED = 20
-_SCRIPTS = ("base.js", "series.js", "runs.js", "histories.js", "parameters.js", "artifacts.js", "start.js")
+_SCRIPTS = (
+    "base.js",
+    "series.js",
+    "runs.js",
+    "verdicts.js",
+    "histories.js",
+    "parameters.js",
+    "artifacts.js",
+    "start.js",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +87,9 @@ def document(content: PageContent) -> tuple[Iterator[str], list[str]]:
 
 
 def _data(content: PageContent, room_bytes: int) -> dict[str, Any]:
-    data = _known_to_fit(content)
     comparison = content.comparison
+    said = verdicts(comparison)
+    data = {**_known_to_fit(content), **said.data}
     metrics = [
         {"key": row.key, "direction": row.direction, "values": list(row.values), "best": sorted(row.best)}
         for row in comparison.metrics
@@ -90,7 +101,7 @@ def _data(content: PageContent, room_bytes: int) -> dict[str, Any]:
         [row for row in rows if row[0] < len(kept.params)] for rows in importance["byMetric"][: len(kept.metrics)]
     ]
     columns = {"metrics": list(kept.metrics), "params": list(kept.params), "tags": list(kept.tags)}
-    return {**data, **columns, "importance": importance, "notes": [*content.notes, *kept.notes]}
+    return {**data, **columns, "importance": importance, "notes": [*content.notes, *said.notes, *kept.notes]}
 
 
 def _known_to_fit(content: PageContent) -> dict[str, Any]:

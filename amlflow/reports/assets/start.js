@@ -5,7 +5,7 @@ function drawHead() {
   byId('title').textContent = title;
   const all = (key) => shortened([...new Set(runs.map((run) => run[key]))].join(', '), 120);
   byId('about').textContent = `${runs.length} run${runs.length === 1 ? '' : 's'} of ${all('experiment')} in workspace ${all('workspace')}; ${momentText(made)}${page.data.again ? '; some go on, and this page follows them' : ''}`;
-  replace(document.querySelector('nav'), ...[...document.querySelectorAll('main section')].map((section) => element('a', {href: `#${section.id}`}, section.querySelector('h2').textContent)));
+  replace(document.querySelector('nav'), ...[...document.querySelectorAll('main section:not([hidden])')].map((section) => element('a', {href: `#${section.id}`}, section.querySelector('h2').textContent)));
   replace(byId('notes'), ...notes.map((note) => element('li', {}, note)));
 }
 
@@ -100,6 +100,7 @@ async function start() {
   startMetric();
   nameMetric();
   startRuns();
+  startVerdicts();
   if (page.data.metrics.length) {
     startHistories();
     startParameters();
