@@ -54,10 +54,14 @@ def file_of(dataset: Logged, scratch: Path) -> Path | None:
     """The file or folder of the dataset: on this machine, or fetched into `scratch` by MLflow's own class of its source. None
     where it was made in a program's memory, or is no table. Raises `AmlflowError` where it cannot be fetched."""
     address = dataset.address
-    path = Path(unquote(urlsplit(address).path) if address.startswith("file://") else address)
-    if address and "://" not in str(path) and path.exists():
-        return path if path.is_dir() or path.suffix.lower() in frames.SUFFIXES else None
-    if dataset.source_type in _NOT_FETCHED or Path(urlsplit(address).path).suffix.lower() not in frames.SUFFIXES:
+    try:
+        remote = unquote(urlsplit(address).path)
+    except ValueError:
+        return None
+    here = remote if address.startswith("file://") else address
+    if here and "://" not in here and _is_there(path := Path(here)):
+        return path if path.is_dir() or frames.is_table(path) else None
+    if dataset.source_type in _NOT_FETCHED or not frames.is_table(Path(remote)):
         return None
     from mlflow.data import get_source
     from mlflow.entities import Dataset
@@ -77,6 +81,14 @@ def file_of(dataset: Logged, scratch: Path) -> Path | None:
         ) from error
 
 
+def _is_there(path: Path) -> bool:
+    """A program may give its data any address: one that can be no path is not there."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 def shown(dataset: Logged) -> str:
     """Which it is, and why it cannot be read."""
     if not dataset.address or dataset.source_type == "code":
@@ -88,5 +100,8 @@ def shown(dataset: Logged) -> str:
 
 def _without_secrets(address: str) -> str:
     """An address without what signs in: a password before its host, or a signature after its path."""
-    bare = urlsplit(without_credentials(address))
+    try:
+        bare = urlsplit(without_credentials(address))
+    except ValueError:
+        return f"{address.partition('://')[0]}://…"
     return bare._replace(query="", fragment="").geturl() if bare.netloc else address

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -138,7 +139,7 @@ class LocalTarget:
             raise NotSupported(f"The local endpoint {name!r} has one deployment alone.", "Leave out --deployment.")
         log = self._folder(name).log
         with log.open(encoding="utf-8", errors="replace") as source:
-            yield from source.readlines()[-lines:]
+            yield from deque(source, lines)
             while follow:
                 line = source.readline()
                 if line:

@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,8 @@ class EndpointFolder:
 
     def tail(self) -> str:
         try:
-            return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_TAIL_LINES:])
+            with self.log.open(encoding="utf-8", errors="replace") as source:
+                return "\n".join(line.rstrip("\n") for line in deque(source, _TAIL_LINES))
         except OSError:
             return "(no log)"
 
