@@ -47,8 +47,10 @@ def complete_run(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def complete_run_anywhere(ctx: typer.Context, incomplete: str) -> list[str]:
     """As `complete_run`; after `WORKSPACE::`, the runs of that workspace."""
-    where, separator, _ = incomplete.rpartition("::")
-    if not separator:
+    from amlflow.services.references import split_workspace
+
+    where, _ = split_workspace(incomplete)
+    if not where:
         return complete_run(ctx, incomplete) or [f"{name}::" for name in complete_workspace(incomplete)]
 
     def names() -> Iterable[str]:

@@ -25,7 +25,10 @@ def register(
     ],
     name: Annotated[str, typer.Option("--name", "-n", help="The registered model.", autocompletion=complete_model)],
     experiment: Annotated[
-        str, typer.Option("--experiment", "-e", help="Where best: and last look.", autocompletion=complete_experiment)
+        str,
+        typer.Option(
+            "--experiment", "-e", help="Where best: and last look, and names first.", autocompletion=complete_experiment
+        ),
     ] = "",
     description: Annotated[str, typer.Option("--description", help="What this version is.")] = "",
     tag: Annotated[list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", help="A tag of the version.")] = None,
@@ -34,7 +37,7 @@ def register(
 ) -> None:
     """Register a model from a run, a job or a folder.
 
-    Example: amlflow register best:-rmse -e wine --name wine --alias champion
+    Example: amlflow register best:rmse -e wine --name wine --alias champion
     """
     from amlflow.cli.records import VERSION_COLUMNS, version_record
     from amlflow.services import registry

@@ -16,7 +16,7 @@ app = noun("List, show, download, copy, delete and restore runs.")
 RunArgument = Annotated[
     str,
     typer.Argument(
-        metavar="RUN", help="An id, a prefix, a name, last, best:METRIC or a model.", autocompletion=complete_run
+        metavar="RUN", help="An id, a name, a prefix, last, best:METRIC or a model.", autocompletion=complete_run
     ),
 ]
 RunArguments = Annotated[list[str], typer.Argument(metavar="RUN…", autocompletion=complete_run)]
@@ -59,7 +59,10 @@ def show(
     ctx: typer.Context,
     run: RunArgument = "",
     experiment: Annotated[
-        str, typer.Option("--experiment", "-e", help="Where last and best: look.", autocompletion=complete_experiment)
+        str,
+        typer.Option(
+            "--experiment", "-e", help="Where last and best: look, and names first.", autocompletion=complete_experiment
+        ),
     ] = "",
     history: Annotated[
         list[str] | None, typer.Option("--history", metavar="METRIC", help="Every logged value of a metric too.")
@@ -152,7 +155,7 @@ def copy(
 
     A second time, the copy is found and brought what it lacks; after a cut it goes on where it stopped.
 
-    Example: amlflow run copy best:-rmse --from local --to prod
+    Example: amlflow run copy best:rmse --from local --to prod
     """
     from amlflow.cli import progress
     from amlflow.cli.records import COPY_COLUMNS, copy_record

@@ -5,19 +5,33 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from amlflow import paths
 from amlflow.errors import NotFound, UsageError
 from amlflow.journal.folder import RUN_VARIABLE, Journal
+from amlflow.services.directions import direction
 from amlflow.workspaces.base import LoggedModel, ModelVersion, Run, RunQuery, Workspace
 
 # The folder of a workspace's state that holds what has not been sent to it yet.
 JOURNAL_FOLDER = "journal"
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _VERSION = re.compile(r"(?!best:)[^/\\:@]+(?::[^/\\:@]+|@[^/\\:@]+)")
+# An address of IPv6 has colons of its own, in brackets.
+_ELSEWHERE = re.compile(r"((?:\[[^\]]*\]|[^\[])+?)::(.*)", re.DOTALL)
 _SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How `best:METRIC` chooses: `lower` and `higher` name metrics whose direction their names do not tell, `besides` has the ids
+    of runs that are left out."""
+
+    lower: Sequence[str] = ()
+    higher: Sequence[str] = ()
+    besides: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,30 +46,29 @@ class ModelSource:
     version: ModelVersion | None = None
 
 
-def find_run(workspace: Workspace, asked: str = "", experiment: str = "") -> Run:
-    """The run that is meant by an id, a unique prefix of one, a name, `last`, `best:METRIC` (`best:-METRIC` for the
-    lowest) or a registered model (`wine:3`: the run that made it). Nothing asked means `$AMLFLOW_RUN`, else `last`.
+def find_run(workspace: Workspace, asked: str = "", experiment: str = "", choice: Choice | None = None) -> Run:
+    """The run that is meant by an id, a name, a unique prefix of an id, `last`, `best:METRIC` (`best:-METRIC` for the lowest,
+    `best:+METRIC` for the highest) or a registered model (`wine:3`: the run that made it). Nothing asked means `$AMLFLOW_RUN`,
+    else `last`. `last` and `best:` look in the experiment alone; of runs with one name those in it come first.
 
     Raises `NotFound` for no such run, `UsageError` where several fit."""
     asked = asked or run_variable() or "last"
     if is_id(asked):
         return workspace.get_run(_real_id(workspace, asked))
     if asked == "last":
-        return _first(
-            workspace, RunQuery(experiment_ids=_ids(workspace, experiment), limit=1), "No run yet", experiment
-        )
+        return _last(workspace, experiment)
     if asked.startswith("best:"):
-        return _best(workspace, asked, experiment)
+        return _best(workspace, asked, experiment, choice or Choice())
     if asked.startswith("runs:/"):
-        return find_run(workspace, asked.removeprefix("runs:/").split("/")[0], experiment)
-    found = workspace.find_run_ids(asked)
+        return find_run(workspace, asked.removeprefix("runs:/").split("/")[0], experiment, choice)
+    found = workspace.find_run_ids(asked, experiment_id=_id_if_there(workspace, experiment))
     if len(found) == 1:
         return workspace.get_run(found[0])
     if found:
         shown = ", ".join(found[:_SHOWN]) + (", …" if len(found) > _SHOWN else "")
-        raise UsageError(f"{asked!r} fits {len(found)} runs or more: {shown}.", "Give more of the id.")
-    where, separator, run = asked.rpartition("::")
-    if separator:
+        raise UsageError(f"{asked!r} fits {len(found)} runs or more: {shown}.", "Name one by its id.")
+    where, run = split_workspace(asked)
+    if where:
         raise NotFound(
             f"There is no run {asked!r} in workspace {workspace.name!r}.",
             f"If it is run {run!r} of workspace {where!r}, say `-w {where}` and {run!r}; `compare` alone takes WORKSPACE::RUN.",
@@ -74,6 +87,12 @@ def find_run(workspace: Workspace, asked: str = "", experiment: str = "") -> Run
         name=asked,
         known=known,
     )
+
+
+def split_workspace(asked: str) -> tuple[str, str]:
+    """`WORKSPACE::RUN` in its two parts, at the first `::`; the first is empty where there is no workspace."""
+    parts = _ELSEWHERE.fullmatch(asked)
+    return (parts[1], parts[2]) if parts and not asked.startswith("best:") else ("", asked)
 
 
 def run_variable() -> str:
@@ -210,33 +229,61 @@ def _split_model(text: str) -> tuple[str, str, str]:
     return text, "", ""
 
 
-def _best(workspace: Workspace, asked: str, experiment: str) -> Run:
-    metric = asked.removeprefix("best:")
-    ascending = metric.startswith("-")
-    metric = metric.removeprefix("-")
+def _best(workspace: Workspace, asked: str, experiment: str, choice: Choice) -> Run:
+    signed = asked.removeprefix("best:")
+    metric = signed[1:] if signed.startswith(("-", "+")) else signed
     if not metric:
-        raise UsageError("'best:' names no metric.", "Write best:accuracy, or best:-rmse for the lowest.")
-    ids = _ids(workspace, experiment)
-    query = RunQuery(experiment_ids=ids, order_by=f"metrics.`{metric}`", descending=not ascending, limit=1)
-    best = _first(workspace, query, f"No run with the metric {metric!r}", experiment)
-    if metric not in best.metrics:
-        known = {key for run in workspace.search_runs(RunQuery(experiment_ids=ids, limit=50)) for key in run.metrics}
-        raise NotFound(
-            f"No run has the metric {metric!r}.",
-            f"Known metrics: {', '.join(sorted(known)[:20]) or 'none'}.",
-            name=metric,
-            known=known,
+        raise UsageError(
+            f"{asked!r} names no metric.",
+            "Write for example best:rmse; best:-METRIC is the run with the lowest value, best:+METRIC that with the highest.",
         )
-    return best
+    if signed == metric:
+        descending = direction(metric, choice.lower, choice.higher) != "lower"
+    else:
+        descending = signed.startswith("+")
+    ids = _ids(workspace, experiment)
+    limit = 1 + len(choice.besides)
+    runs = workspace.search_runs(
+        RunQuery(experiment_ids=ids, order_by=f"metrics.`{metric}`", descending=descending, limit=limit)
+    )
+    having = [run for run in runs if metric in run.metrics]
+    others = [run for run in having if run.id not in choice.besides]
+    if others:
+        return others[0]
+    if having:
+        raise NotFound(
+            f"{asked!r} is none of the runs that are named, and no other run in {_where(workspace, experiment)} has that metric.",
+            "Name the run that is meant by its id, or another experiment with -e.",
+        )
+    known = {key for run in workspace.search_runs(RunQuery(experiment_ids=ids, limit=50)) for key in run.metrics}
+    raise NotFound(
+        f"No run in {_where(workspace, experiment)} has the metric {metric!r}.",
+        f"Known metrics: {', '.join(sorted(known)[:20]) or 'none'}.",
+        name=metric,
+        known=known,
+    )
 
 
 def _ids(workspace: Workspace, experiment: str) -> list[str]:
     return [workspace.find_experiment(experiment).id] if experiment else []
 
 
-def _first(workspace: Workspace, query: RunQuery, what: str, experiment: str) -> Run:
-    runs = workspace.search_runs(query)
+def _id_if_there(workspace: Workspace, experiment: str) -> str:
+    """Empty for an experiment that is not there: a name then is looked for in all of them alike."""
+    try:
+        return "".join(_ids(workspace, experiment))
+    except NotFound:
+        return ""
+
+
+def _where(workspace: Workspace, experiment: str) -> str:
+    return f"experiment {experiment!r}" if experiment else f"workspace {workspace.name!r}"
+
+
+def _last(workspace: Workspace, experiment: str) -> Run:
+    runs = workspace.search_runs(RunQuery(experiment_ids=_ids(workspace, experiment), limit=1))
     if not runs:
-        where = f"experiment {experiment!r}" if experiment else f"workspace {workspace.name!r}"
-        raise NotFound(f"{what} in {where}.", "`amlflow track` and `amlflow run-project` make runs.")
+        raise NotFound(
+            f"No run yet in {_where(workspace, experiment)}.", "`amlflow track` and `amlflow run-project` make runs."
+        )
     return runs[0]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from amlflow.errors import NotFound, UsageError
 from amlflow.services import references
+from amlflow.services.references import Choice
 from amlflow.workspaces.base import MetricPoint, Run, RunQuery, Workspace
 from amlflow.workspaces.resolve import without_login
 
@@ -24,13 +25,10 @@ class Source:
 
 def split(asked: str) -> tuple[str, str]:
     """`WORKSPACE::RUN` in its two parts; the first is empty for a run without a workspace."""
-    where, _, run = asked.rpartition(SEPARATOR)
-    if where.startswith("best:"):
-        # The name of a metric may have the sign too.
-        return "", asked
+    where, run = references.split_workspace(asked)
     if where and not run:
         raise UsageError(f"{asked!r} names a workspace and no run of it.", f"Write {where}{SEPARATOR}RUN.")
-    return (where, run) if where else ("", asked)
+    return where, run
 
 
 class Sources:
@@ -52,19 +50,23 @@ class Sources:
             for source in distinct
         }
 
-    def find(self, asked: str, experiment: str = "") -> list[Run]:
+    def find(self, asked: str, experiment: str = "", choice: Choice | None = None) -> list[Run]:
         """The run that is meant (`references.find_run`); without a workspace, that of each workspace that has it. Raises
-        `NotFound` where none has it."""
-        where, name = split(asked)
+        `NotFound` where none has it. What `choice` leaves out are ids that runs have here."""
+        where, name = self._split(asked)
+
+        def runs_of(source: Source) -> list[Run]:
+            here = replace(choice, besides=self._own_ids(source, choice.besides)) if choice else None
+            return [references.find_run(source.workspace, name, experiment, here)]
+
         if where:
             source = self._named[without_login(where)]
-            return [self._told(source, references.find_run(source.workspace, name, experiment))]
-        found = self._of_each(lambda workspace: [references.find_run(workspace, name, experiment)])
-        return [run for _, runs in found for run in runs]
+            return [self._told(source, run) for run in runs_of(source)]
+        return [run for _, runs in self._of_each(runs_of) for run in runs]
 
-    def find_one(self, asked: str, experiment: str = "") -> Run:
+    def find_one(self, asked: str, experiment: str = "", choice: Choice | None = None) -> Run:
         """Raises `UsageError` where several workspaces have it."""
-        found = self.find(asked, experiment)
+        found = self.find(asked, experiment, choice)
         if len(found) > 1:
             said = " or ".join(run.id for run in found)
             raise UsageError(f"{asked!r} is a run of {len(found)} of these workspaces.", f"Write {said}.")
@@ -73,8 +75,9 @@ class Sources:
     def search(self, experiment: str, query: RunQuery, report: Callable[[str], None]) -> list[Run]:
         """The query in that experiment of each workspace that has it; `report` is told of those that have not."""
 
-        def runs_of(workspace: Workspace) -> list[Run]:
-            return workspace.search_runs(replace(query, experiment_ids=[workspace.find_experiment(experiment).id]))
+        def runs_of(source: Source) -> list[Run]:
+            ids = [source.workspace.find_experiment(experiment).id]
+            return source.workspace.search_runs(replace(query, experiment_ids=ids))
 
         found = self._of_each(runs_of)
         for source in self._everywhere:
@@ -106,18 +109,27 @@ class Sources:
     def _place(self, run_id: str) -> tuple[Source, str]:
         if not self.several:
             return next(iter(self._by_reference.values())), run_id
-        where, own = split(run_id)
+        where, own = self._split(run_id)
         return self._named[where], own
+
+    def _split(self, asked: str) -> tuple[str, str]:
+        """As `split`; the id of a run of these workspaces is parted at its end, as a folder's name may have the sign too."""
+        where, _, own = asked.rpartition(SEPARATOR)
+        return (where, own) if where in self._named else split(asked)
+
+    def _own_ids(self, source: Source, run_ids: Collection[str]) -> list[str]:
+        places = map(self._place, run_ids)
+        return [own for at, own in places if at is source]
 
     def _told(self, source: Source, run: Run) -> Run:
         return replace(run, id=f"{source.asked}{SEPARATOR}{run.id}") if self.several else run
 
-    def _of_each(self, read: Callable[[Workspace], list[Run]]) -> list[tuple[Source, list[Run]]]:
+    def _of_each(self, read: Callable[[Source], list[Run]]) -> list[tuple[Source, list[Run]]]:
         found: list[tuple[Source, list[Run]]] = []
         refused: NotFound | None = None
         for source in self._everywhere:
             try:
-                found.append((source, [self._told(source, run) for run in read(source.workspace)]))
+                found.append((source, [self._told(source, run) for run in read(source)]))
             except NotFound as error:
                 refused = refused or error
         if not found and refused is not None:

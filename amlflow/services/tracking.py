@@ -112,7 +112,7 @@ def pairs(items: Sequence[str], what: str) -> dict[str, str]:
 
 def _find_deleted(workspace: Workspace, asked: str) -> Run:
     deleted = workspace.search_runs(RunQuery(lifecycle="deleted", with_data=False))
-    hits = [run for run in deleted if run.id.startswith(asked) or run.name == asked]
+    hits = [run for run in deleted if run.name == asked] or [run for run in deleted if run.id.startswith(asked)]
     if len(hits) == 1:
         return hits[0]
     if hits:

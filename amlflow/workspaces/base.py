@@ -205,8 +205,9 @@ class Workspace(Protocol):
 
     def get_run(self, run_id: str) -> Run: ...
 
-    def find_run_ids(self, prefix_or_name: str, limit: int = 10) -> list[str]:
-        """Ids of the active runs whose id starts with, or whose name is, what was given; newest first."""
+    def find_run_ids(self, name_or_prefix: str, limit: int = 10, experiment_id: str = "") -> list[str]:
+        """Ids of the active runs that have the name: those of the experiment where it has any, else of all. Where none has it,
+        those whose id starts with what was given. Newest first."""
         ...
 
     def search_runs(self, query: RunQuery) -> list[Run]: ...

@@ -126,3 +126,28 @@ def test_other_commands_refuse_several_workspaces(amlflow: Any, make: Maker) -> 
             assert "works in one workspace, and -w names 2" in result.err
             assert result.out == ""
     assert amlflow.ok("-w", "local:./nowhere", "run", "list", "-w", "local:./a", "-q").out.strip()
+
+
+def test_names_win_over_ids_and_over_other_experiments(amlflow: Any, make: Maker) -> None:
+    other = make("other", rmse=0.9)
+    name = other[:3]
+    here = make(name, experiment="top", rmse=0.5)
+    make(name, experiment="elsewhere", rmse=0.7)
+    assert compare(amlflow, name, "-e", "top", "-q").out == f"{here}\n"
+    assert amlflow.ok("-w", "local:./a", "run", "show", name, "-e", "top", "-q").out == f"{here}\n"
+    two = compare(amlflow, name)
+    assert two.code == 2
+    assert f"{name!r} fits 2 runs or more" in two.err
+    store = LocalWorkspace(amlflow.cwd / "a", "a")
+    store.delete_run(here)
+    store.delete_run(other)
+    assert amlflow.ok("-w", "local:./a", "run", "restore", name, "-q").out == f"{here}\n"
+
+
+def test_a_name_may_have_the_sign_of_a_workspace(amlflow: Any, make: Maker) -> None:
+    run_id = make("a::b", rmse=0.5)
+    assert amlflow.ok("compare", "local:./a::a::b", "-q").out == f"{run_id}\n"
+    # So may a folder, where -w has named it before.
+    make("one", "c::d", rmse=0.4)
+    both = ("-w", "local:./a", "-w", "local:./c::d", "compare", "-e", "wine", "--watch", "--sort", "rmse")
+    assert amlflow.ok(*both, "--query", "runs[].name").out == "one\na::b\n"

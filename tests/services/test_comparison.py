@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from amlflow.services.comparison import best_positions, direction
+from amlflow.services.comparison import best_positions
+from amlflow.services.directions import direction
 
 
 @pytest.mark.parametrize(

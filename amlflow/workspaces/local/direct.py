@@ -68,9 +68,9 @@ class DirectStore:
         with database.reading(self._file) as db:
             return reads.get_run(db, run_id)
 
-    def find_run_ids(self, text: str, limit: int) -> list[str]:
+    def find_run_ids(self, text: str, limit: int, experiment_id: str = "") -> list[str]:
         with database.reading(self._file) as db:
-            return reads.find_run_ids(db, text, limit)
+            return reads.find_run_ids(db, text, limit, experiment_id)
 
     def search_runs(self, query: RunQuery) -> list[Run]:
         with database.reading(self._file) as db:

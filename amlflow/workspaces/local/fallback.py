@@ -101,9 +101,11 @@ class ClientStore:
         with _translated():
             return self._run(self._client.get_run(run_id), self._names())
 
-    def find_run_ids(self, text: str, limit: int) -> list[str]:
+    def find_run_ids(self, text: str, limit: int, experiment_id: str = "") -> list[str]:
         runs = self.search_runs(RunQuery(with_data=False))
-        return [run.id for run in runs if run.name == text or run.id.startswith(text)][:limit]
+        named = [run for run in runs if run.name == text]
+        near = [run for run in named if run.experiment_id == experiment_id]
+        return [run.id for run in near or named or runs if run.name == text or run.id.startswith(text)][:limit]
 
     def search_runs(self, query: RunQuery) -> list[Run]:
         names = self._names()

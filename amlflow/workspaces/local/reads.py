@@ -76,14 +76,15 @@ def get_run(db: sqlite3.Connection, run_id: str) -> Run:
     return _runs(db, rows, True)[0]
 
 
-def find_run_ids(db: sqlite3.Connection, text: str, limit: int) -> list[str]:
+def find_run_ids(db: sqlite3.Connection, text: str, limit: int, experiment_id: str = "") -> list[str]:
     escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     rows = db.execute(
-        "SELECT run_uuid FROM runs WHERE lifecycle_stage = 'active' AND (name = ? OR run_uuid LIKE ? ESCAPE '\\') "
-        "ORDER BY start_time DESC, run_uuid LIMIT ?",
-        (text, f"{escaped}%", limit),
-    )
-    return [row[0] for row in rows]
+        "SELECT run_uuid, CASE WHEN name = ? THEN CAST(experiment_id AS TEXT) <> ? ELSE 2 END AS far FROM runs "
+        "WHERE lifecycle_stage = 'active' AND (name = ? OR run_uuid LIKE ? ESCAPE '\\') "
+        "ORDER BY far, start_time DESC, run_uuid LIMIT ?",
+        (text, experiment_id, text, f"{escaped}%", limit),
+    ).fetchall()
+    return [run_id for run_id, far in rows if far == rows[0][1]]
 
 
 def metric_histories(

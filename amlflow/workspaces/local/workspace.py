@@ -170,8 +170,8 @@ class LocalWorkspace:
             raise NotFound(f"There is no run {run_id!r}: the workspace {self.name!r} is empty.")
         return self._store.get_run(run_id)
 
-    def find_run_ids(self, prefix_or_name: str, limit: int = 10) -> list[str]:
-        return self._store.find_run_ids(prefix_or_name, limit) if self._exists else []
+    def find_run_ids(self, name_or_prefix: str, limit: int = 10, experiment_id: str = "") -> list[str]:
+        return self._store.find_run_ids(name_or_prefix, limit, experiment_id) if self._exists else []
 
     def search_runs(self, query: RunQuery) -> list[Run]:
         if not self._exists:

@@ -79,8 +79,8 @@ class RestWorkspace:
     def get_run(self, run_id: str) -> Run:
         return self._runs.get(run_id)
 
-    def find_run_ids(self, prefix_or_name: str, limit: int = 10) -> list[str]:
-        return self._runs.find_ids(prefix_or_name, limit)
+    def find_run_ids(self, name_or_prefix: str, limit: int = 10, experiment_id: str = "") -> list[str]:
+        return self._runs.find_ids(name_or_prefix, limit, experiment_id)
 
     def search_runs(self, query: RunQuery) -> list[Run]:
         return self._runs.search(query)

@@ -6,6 +6,7 @@ import math
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from itertools import islice
 from typing import Any, TypeVar
@@ -97,17 +98,20 @@ class Runs:
                 raise NotFound(f"There is no run {run_id!r}.", "`amlflow run list` shows them.") from error
             raise self._client.refused(error) from error
 
-    def find_ids(self, text: str, limit: int) -> list[str]:
-        """By exact name or the beginning of the id; newest first."""
-        asked = [f"attributes.run_name = {quoted(text)}"]
+    def find_ids(self, text: str, limit: int, experiment_id: str) -> list[str]:
+        """By exact name, in the experiment before all others, else by the beginning of the id; newest first."""
+        named = RunQuery(filter=f"attributes.run_name = {quoted(text)}", limit=limit + 1)
+        asked = [replace(named, experiment_ids=[experiment_id]), named] if experiment_id else [named]
         if _ID_LIKE.fullmatch(text):
-            asked.append(f"attributes.run_id LIKE '{text}%'")
-        found: dict[str, Run] = {}
-        for runs in self._client.each(lambda filter: self._found(RunQuery(filter=filter, limit=limit + 1)), asked):
+            asked.append(RunQuery(filter=f"attributes.run_id LIKE '{text}%'", limit=limit + 1))
+        for query, runs in zip(asked, self._client.each(self._found, asked), strict=True):
             # An underscore stands for any character there, and some databases do not tell a from A.
-            found.update({run.id: run for run in runs if run.name == text or run.id.startswith(text)})
-        newest = sorted(found.values(), key=lambda run: (-(run.start_time_ms or 0), run.id))
-        return [run.id for run in newest[:limit]]
+            by_name = query.filter == named.filter
+            fit = [run for run in runs if (run.name == text if by_name else run.id.startswith(text))]
+            if fit:
+                newest = sorted(fit, key=lambda run: (-(run.start_time_ms or 0), run.id))
+                return [run.id for run in newest[:limit]]
+        return []
 
     def search(self, query: RunQuery) -> list[Run]:
         """Sorted by the service where it can, else here."""
