@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -105,12 +104,10 @@ def compare(
     if watch:
         request = comparing.follow(state, origin, request, view)
     result = comparing.compare(state, origin, request, view, state.note)
-    if junit:
-        comparing.write_junit(junit, result, time.monotonic() - started)
-    if html:
-        comparing.write_page(state, origin, result, Path(html))
-    comparing.show(state, origin, result, view, request)
-    if result.findings:
-        from amlflow.services import gates
+    files = comparing.write_files(state, origin, result, view, time.monotonic() - started)
+    with files.result():
+        comparing.show(state, origin, result, view, request)
+        if result.findings:
+            from amlflow.services import gates
 
-        gates.check(result.findings)
+            gates.check(result.findings)

@@ -12,10 +12,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from amlflow.cli import ci
+from amlflow.cli import ci, files
 from amlflow.cli.output import Column, console, moment, number, print_rows, print_table, table
 from amlflow.cli.state import State
-from amlflow.errors import NotFound, Unavailable, UsageError
+from amlflow.errors import AmlflowError, NotFound, Unavailable, UsageError
 from amlflow.reports import comparison as records
 from amlflow.reports import gates, grid, groups
 from amlflow.reports.comparison import Comparison
@@ -60,6 +60,8 @@ def check(state: State, request: CompareRequest, view: View) -> None:
             "`--history METRIC -o json` has the values; `-o table` or --markdown the chart.",
         )
     comparison.read_gates(request)
+    files.check("--junit", view.junit)
+    files.check("--html", view.html)
 
 
 def gather(state: State, request: CompareRequest) -> Sources:
@@ -138,15 +140,35 @@ def follow(state: State, origin: Sources, request: CompareRequest, view: View) -
                     return request
                 draw(result, _cells(state, result, waiting))
                 if view.html and time.monotonic() - written > _PAGE_EVERY_S:
-                    # What is not to be had now is there the next time.
-                    with contextlib.suppress(Unavailable):
-                        _rewrite_page(origin, result, Path(view.html))
+                    _rewrite_page(origin, result, Path(view.html))
                     written = time.monotonic()
             # Reading thousands of runs must not become all that the workspace does.
             time.sleep(max(_EVERY_S, 3 * (time.monotonic() - started)))
 
 
-def write_page(state: State, origin: Sources, result: Comparison, file: Path) -> None:
+def write_files(state: State, origin: Sources, result: Comparison, view: View, seconds: float) -> files.Files:
+    """JUnit's XML, and the page. `seconds` is how long the comparison has taken."""
+    written = files.Files(state)
+    if view.junit:
+        with written.writing():
+            _write_junit(view.junit, result, seconds)
+    if view.html:
+        with written.writing():
+            _write_page(state, origin, result, Path(view.html))
+    return written
+
+
+def _write_junit(file: str, result: Comparison, seconds: float) -> None:
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    try:
+        Path(file).write_bytes(gates.junit(result.findings, now, seconds))
+    except OSError as error:
+        raise AmlflowError(
+            f"--junit cannot write {file!r}: {error.strerror}.", "Name another file, or make room there."
+        ) from error
+
+
+def _write_page(state: State, origin: Sources, result: Comparison, file: Path) -> None:
     from amlflow.cli import progress
     from amlflow.cli.output import size
     from amlflow.services import comparison_page
@@ -159,19 +181,15 @@ def write_page(state: State, origin: Sources, result: Comparison, file: Path) ->
 
 
 def _rewrite_page(origin: Sources, result: Comparison, file: Path) -> None:
+    """What cannot be read or written now can be the next time, and is told of the page that is written last."""
     from amlflow.services import comparison_page
 
-    comparison_page.write(origin.place, result, file, lambda line: None, _PAGE_EVERY_S)
-
-
-def write_junit(file: str, result: Comparison, seconds: float) -> None:
-    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     try:
-        Path(file).write_bytes(gates.junit(result.findings, now, seconds))
-    except OSError as error:
-        raise UsageError(
-            f"--junit cannot write {file!r}: {error.strerror}.", "Make the folder, or name another file."
-        ) from None
+        comparison_page.write(origin.place, result, file, lambda line: None, _PAGE_EVERY_S)
+    except UsageError:
+        raise
+    except AmlflowError:
+        return
 
 
 def _as_table(state: State, view: View) -> bool:

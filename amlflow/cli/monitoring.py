@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from amlflow.cli import progress
+from amlflow.cli import files, progress
 from amlflow.cli.output import Column, number, print_rows, print_table
 from amlflow.cli.state import State
 from amlflow.errors import AmlflowError, GateFailed, UsageError
@@ -44,17 +44,20 @@ class View:
 
 def drift(state: State, request: DriftRequest, view: View) -> None:
     expressions = gates.read(view.fail_if, has_baseline=False)
+    files.check("--html", view.html)
     with _scratch() as folder, progress.steps(state) as say:
         found = monitoring.find_drift(state.workspace, request, folder, say)
     report, document = found.report, drift_report.document(found.report)
     page = drift_page.page(report, number) if view.html or view.log else ""
+    written = files.Files(state)
     if view.html:
-        _write(view.html, page)
+        with written.writing():
+            _write(view.html, page)
     finding = monitor_runs.of_drift(report, found.name, found.run_id, document, page)
     run_id = _logged(state, view, finding)
     text = drift_report.as_markdown(report, number) if view.markdown else ""
     _show(state, {"run_id": run_id, **document}, drift_report.grid(report, number), drift_report.summary(report), text)
-    with _telling(view, finding, report.failing, run_id):
+    with written.result(), _telling(view, finding, report.failing, run_id):
         _check_gates(expressions, finding, report.windows)
         _check_drift(view, report.failing)
         monitored_data.check_newest(report.windows, "data")
@@ -62,19 +65,22 @@ def drift(state: State, request: DriftRequest, view: View) -> None:
 
 def performance(state: State, request: PerformanceRequest, view: View) -> None:
     expressions = gates.read(view.fail_if, has_baseline=True)
+    files.check("--html", view.html)
     with _scratch() as folder, progress.steps(state) as say:
         found = performing.find_performance(state.workspace, request, folder, say)
     report, document = found.report, performance_report.document(found.report)
     page = performance_page.page(report, number) if view.html or view.log else ""
+    written = files.Files(state)
     if view.html:
-        _write(view.html, page)
+        with written.writing():
+            _write(view.html, page)
     finding = monitor_runs.of_performance(report, found.name, found.run_id, document, page)
     before = {key: logged.value for key, logged in report.before.items()}
     run_id = _logged(state, view, finding)
     text = performance_report.as_markdown(report, number) if view.markdown else ""
     grid, lines = performance_report.grid(report, number), performance_report.summary(report)
     _show(state, {"run_id": run_id, **document}, grid, lines, text)
-    with _telling(view, finding, report.worse, run_id):
+    with written.result(), _telling(view, finding, report.worse, run_id):
         _check_gates(expressions, finding, report.windows, before)
         if view.fail and report.worse:
             raise GateFailed(
@@ -172,7 +178,9 @@ def _write(file: str, page: str) -> None:
     try:
         Path(file).write_text(page, encoding="utf-8")
     except OSError as error:
-        raise AmlflowError(f"--html {file!r} cannot be written: {error.strerror}.", "Name another place.") from error
+        raise AmlflowError(
+            f"--html cannot write {file!r}: {error.strerror}.", "Name another file, or make room there."
+        ) from error
 
 
 @contextmanager

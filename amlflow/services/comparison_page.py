@@ -42,12 +42,7 @@ def write(
     place: Place, comparison: Comparison, file: Path, report: Callable[[str], None], again_s: float = 0
 ) -> Written:
     """Write the page. `report` is told the steps; `again_s` is after how many seconds it is to be read again. Raises
-    `AmlflowError` where the file cannot be written, `UsageError` where it cannot be a file, and for more runs than a browser
-    shows."""
-    if file.is_dir():
-        raise UsageError(f"{str(file)!r} is a folder.", "Give --html the name of a file.")
-    if not file.absolute().parent.is_dir():
-        raise UsageError(f"There is no folder {str(file.parent)!r} to write {file.name} into.", "Make it first.")
+    `AmlflowError` where the file cannot be written, `UsageError` for more runs than a browser shows."""
     if len(comparison.runs) > MOST_RUNS:
         raise UsageError(
             f"A page holds {MOST_RUNS} runs at most, and these are {len(comparison.runs)}.",

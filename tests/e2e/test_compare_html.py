@@ -405,10 +405,10 @@ def test_a_page_that_cannot_be_written_says_why(amlflow: Any, local: LocalWorksp
     here = ("-w", f"local:{local.root}", "compare", "-e", "e", "--html")
     folder = amlflow(*here, str(amlflow.cwd))
     assert folder.code == 2
-    assert "is a folder" in folder.err
+    assert "it is a folder" in folder.err
     missing = amlflow(*here, "none/page.html")
     assert missing.code == 2
-    assert "There is no folder 'none'" in missing.err
+    assert "there is no folder 'none'" in missing.err
     full = amlflow(*here, "/dev/full")
     assert full.code == 1
     assert "cannot be written" in full.err

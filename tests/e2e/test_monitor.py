@@ -293,7 +293,13 @@ def test_what_an_endpoint_has_collected_is_compared_by_the_day(wine: Any, work: 
         (["--data", "same.csv", "--baseline", "baseline.csv", "--ignore", "colr"], 2, "'colour'"),
         (["--data", "same.csv", "--baseline", "baseline.csv", "--prediction", "nosuch"], 2, "nosuch"),
         (["--data", "same.csv", "--baseline", "baseline.csv", "--time", "nosuch", "--every", "1d"], 3, "nosuch"),
-        (["--data", "same.csv", "--baseline", "baseline.csv", "--html", "no/such/page.html"], 1, "--html"),
+        # Before any of the data is looked for.
+        (
+            ["--data", "nosuch.csv", "--baseline", "baseline.csv", "--html", "no/such/page.html"],
+            2,
+            "no folder 'no/such'",
+        ),
+        (["--data", "nosuch.csv", "--baseline", "baseline.csv", "--html", "."], 2, "it is a folder"),
         (["nosuchendpoint"], 3, "nosuchendpoint"),
         (["../../etc"], 3, "etc"),
     ],
@@ -309,6 +315,16 @@ def test_what_is_wrong_is_said_with_names(
     assert found.code == code, found.err
     assert said in found.err
     assert found.out == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+def test_a_page_that_cannot_be_written_hides_nothing(monitor: Callable[..., Ended]) -> None:
+    for data, code in (("moved.csv", 6), ("same.csv", 1)):
+        asked = ("--data", data, "--baseline", "baseline.csv", "--fail-on-drift", "--html", "/dev/full")
+        found = monitor("drift", *asked)
+        assert found.code == code, found.err
+        assert "alcohol" in found.out
+        assert "No space left on device" in found.err
 
 
 def test_a_window_without_data_is_not_a_pass(monitor: Callable[..., Ended], work: Path) -> None:
