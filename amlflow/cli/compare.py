@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from amlflow.cli.completers import complete_experiment, complete_run_anywhere
-from amlflow.cli.framework import CommandOverWorkspaces, verb
+from amlflow.cli.framework import CommandOverWorkspaces, typed, verb
 from amlflow.cli.state import State
 
 app = verb()
@@ -19,7 +19,13 @@ def compare(
     ctx: typer.Context,
     runs: Annotated[list[str] | None, typer.Argument(metavar="RUN…", autocompletion=complete_run_anywhere)] = None,
     experiment: Annotated[
-        str, typer.Option("--experiment", "-e", help="Compare its runs.", autocompletion=complete_experiment)
+        str,
+        typer.Option(
+            "--experiment",
+            "-e",
+            help="Compare its runs, or look for the named ones in it first.",
+            autocompletion=complete_experiment,
+        ),
     ] = "",
     filter: Annotated[str, typer.Option("--filter", help="Only runs that fit MLflow's filter language.")] = "",
     sort: Annotated[
@@ -93,6 +99,7 @@ def compare(
         baseline=baseline,
         lower=lower or [],
         higher=higher or [],
+        expected=[*(lower or [] if typed(ctx, "lower") else []), *(higher or [] if typed(ctx, "higher") else [])],
         metrics=metric or [],
         params=param or [],
         seeds=seeds or [],

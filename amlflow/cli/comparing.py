@@ -59,6 +59,15 @@ def check(state: State, request: CompareRequest, view: View) -> None:
             "--plot draws for people, and this output is for programs.",
             "`--history METRIC -o json` has the values; `-o table` or --markdown the chart.",
         )
+    _check_output(state, view)
+    both = [metric for metric in request.lower if metric in request.higher]
+    if both:
+        raise UsageError(f"--lower and --higher both name {both[0]!r}.", "Less of a metric is better, or more of it.")
+    if request.fail_if and set(request.runs) == {request.baseline}:
+        raise UsageError(
+            f"There is nothing to hold the gates to: {request.baseline!r} is the run and its own baseline.",
+            "Name the run that is to be judged, or another --baseline.",
+        )
     comparison.read_gates(request)
     files.check("--junit", view.junit)
     files.check("--html", view.html)
@@ -97,7 +106,10 @@ def show(state: State, origin: Sources, result: Comparison, view: View, request:
         ci.summarize(text)
     elif state.out.wants_document() or state.quiet:
         document = records.document(result)
-        state.out.many(document["runs"], (), "run_id") if state.quiet else state.out.one(document, "baseline")
+        if state.quiet and not state.query:
+            state.out.many(document["runs"], (), "run_id")
+        else:
+            state.out.one(document, "baseline")
     elif _as_table(state, view):
         print_table(cells.rows, _columns(cells))
         for text in _charts(origin, result, view):
@@ -112,30 +124,27 @@ def show(state: State, origin: Sources, result: Comparison, view: View, request:
 
 
 def follow(state: State, origin: Sources, request: CompareRequest, view: View) -> CompareRequest:
-    """Show the runs as they go until all have ended: redrawn on a terminal, a line for each change elsewhere. Returns the request
-    with the names of runs as what they meant at first."""
-    waiting = replace(request, seeds=(), fail_if=(), patient=True)
-    pinned, failures, written = False, 0, 0.0
+    """Show the runs as they go until all have ended, those beyond the first so many too: redrawn on a terminal, a line for each
+    change elsewhere. Returns the request with the names of runs as what they meant at first."""
+    request = comparison.pinned(origin, request)
+    # The first so many groups are of more runs than that.
+    top = None if request.seeds else request.top
+    waiting = replace(request, seeds=(), top=top, fail_if=(), patient=True)
+    seen, failures, written = False, 0, 0.0
     state.stays = "The runs go on."
     with _board(state, origin, view) as draw:
         while True:
             started = time.monotonic()
             try:
-                result = compare(state, origin, waiting, view, (lambda line: None) if pinned else state.note)
-                failures = 0
+                result = compare(state, origin, waiting, view, (lambda line: None) if seen else state.note)
+                seen, failures = True, 0
             except Unavailable as error:
                 failures += 1
-                if failures == _MOST_FAILURES or not pinned:
+                if failures == _MOST_FAILURES or not seen:
                     raise
                 state.note(f"{error.message} Trying again.")
             else:
-                if not pinned:
-                    pinned = True
-                    ids = [run.id for run in result.runs] if request.runs else []
-                    base = result.baseline.id if result.baseline else ""
-                    waiting = replace(waiting, baseline=base, runs=ids)
-                    request = replace(request, baseline=base, runs=ids)
-                if all(run.status not in _GOING_ON for run in result.runs):
+                if not _going_on(result):
                     state.stays = ""
                     return request
                 draw(result, _cells(state, result, waiting))
@@ -190,6 +199,18 @@ def _rewrite_page(origin: Sources, result: Comparison, file: Path) -> None:
         raise
     except AmlflowError:
         return
+
+
+def _going_on(result: Comparison) -> int:
+    """How many of the runs, whether shown or not, have not ended."""
+    return sum(run.status in _GOING_ON for run in (*result.runs, *result.beyond_top))
+
+
+def _check_output(state: State, view: View) -> None:
+    asked = f"-o {state.output_format}" if state.output_format else ""
+    other = asked or ("-q" if state.quiet else "--query" if state.query else "")
+    if view.markdown and other:
+        raise UsageError(f"--markdown and {other} are two forms of one output.", "Leave one of them out.")
 
 
 def _as_table(state: State, view: View) -> bool:
@@ -289,11 +310,10 @@ def _board(state: State, origin: Sources, view: View) -> Iterator[Any]:
     with Live(console=console(), auto_refresh=False, transient=True) as live:
 
         def draw(result: Comparison, cells: grid.Grid) -> None:
-            going = sum(run.status in _GOING_ON for run in result.runs)
             parts = [Text.from_ansi(f"\n{text}") for text in _charts(origin, result, view)]
-            status = Text(
-                f"{moment(int(time.time() * 1000))}: {going} of {len(result.runs)} runs go on; Ctrl-C leaves.", "dim"
-            )
+            runs = len(result.runs) + len(result.beyond_top)
+            now = moment(int(time.time() * 1000))
+            status = Text(f"{now}: {_going_on(result)} of {runs} runs go on; Ctrl-C leaves.", "dim")
             live.update(Group(table(cells.rows, _columns(cells)), *parts, Text(""), status), refresh=True)
 
         yield draw

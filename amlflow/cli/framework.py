@@ -184,6 +184,12 @@ def global_options() -> list[Any]:
     return [param for param in typer.main.get_command(app).params if param.name in GLOBAL_NAMES]
 
 
+def typed(ctx: typer.Context, name: str) -> bool:
+    """Whether the parameter of that name stands on the command line, rather than in `amlflow.yaml`."""
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def _check_format(value: str) -> str:
     if value and value not in OUTPUT_FORMATS:
         near = nearest(value, OUTPUT_FORMATS)

@@ -43,7 +43,7 @@ class ParamRow:
 class Comparison:
     """`metrics` in the order asked for, else the sorted-by metric first; `params` with the differing ones first. Where runs of
     several workspaces are compared, `workspaces` names that of each run, whose id is then `WORKSPACE::ID`. `findings` are what
-    the gates said."""
+    the gates said; `beyond_top` are the runs that were named and are not among the first so many that were asked for."""
 
     runs: Sequence[Run]
     metrics: Sequence[MetricRow]
@@ -53,6 +53,7 @@ class Comparison:
     workspaces: Sequence[str] = ()
     grouping: Grouping | None = None
     findings: Sequence[Finding] = ()
+    beyond_top: Sequence[Run] = ()
 
 
 def grid(comparison: Comparison, number: Callable[[float], str], everything: bool = False) -> Grid:

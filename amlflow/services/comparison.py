@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from amlflow.errors import NotFound, UsageError
@@ -13,7 +13,8 @@ from amlflow.reports.gates import Finding
 from amlflow.reports.grid import Direction
 from amlflow.reports.groups import Grouping, GroupMetric
 from amlflow.services.directions import direction
-from amlflow.services.sources import Sources
+from amlflow.services.references import Choice
+from amlflow.services.sources import Sources, split
 from amlflow.workspaces.base import Run, RunQuery
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 class CompareRequest:
     """Either `runs`, or an experiment with an optional filter. `sort` is a metric: best first, by its direction;
     `top` keeps the first so many, of the groups where `seeds` names the params that runs of one group may differ in. `lower` and
-    `higher` name metrics whose direction the names do not tell. `fail_if` are the gates, as text. `patient` takes a metric or
-    param that no run has for one that is still to come."""
+    `higher` name metrics whose direction the names do not tell; one of the runs must have each of `expected`. `fail_if` are the
+    gates, as text. `patient` takes a metric or param that no run has for one that is still to come."""
 
     runs: Sequence[str] = ()
     experiment: str = ""
@@ -35,6 +36,7 @@ class CompareRequest:
     baseline: str = ""
     lower: Sequence[str] = ()
     higher: Sequence[str] = ()
+    expected: Sequence[str] = ()
     metrics: Sequence[str] = ()
     params: Sequence[str] = ()
     seeds: Sequence[str] = ()
@@ -53,18 +55,26 @@ def compare(
     report: Callable[[str], None] = lambda line: None,
 ) -> Comparison:
     """`history` names the metrics whose histories are read too (all when empty, none when None); `report` is told of workspaces
-    that lack the experiment. Raises `UsageError` for a gate that cannot be read, before anything else is."""
+    that lack the experiment, and of a run that is its own baseline. Raises `UsageError` for a gate that cannot be read, before
+    anything else is, and `NotFound` for a metric or param that no run has."""
     expressions = read_gates(request)
-    baseline = sources.find_one(request.baseline, request.experiment) if request.baseline else None
-    runs = _runs(sources, request, report)
+    named = _named(sources, request)
+    baseline = _baseline(sources, request, named)
+    found = _sorted(named, request) if named else _searched(sources, request, report)
+    runs = found[: None if request.seeds else request.top]
+    beyond_top = found[len(runs) :] if named else []
     if baseline is not None and all(run.id != baseline.id for run in runs):
         runs = [baseline, *runs]
-    histories = sources.histories(runs, history) if history is not None else {}
+        beyond_top = [run for run in beyond_top if run.id != baseline.id]
     if not request.patient:
-        sorting = [request.sort_key] if request.sort else []
-        _check_known([*request.metrics, *sorting], {key for run in runs for key in run.metrics}, "metric")
+        asked = [*request.metrics, *([request.sort_key] if request.sort else []), *request.expected, *(history or ())]
+        _check_known(asked, {key for run in runs for key in run.metrics}, "metric")
         _check_known(request.params, {key for run in runs for key in run.params}, "param")
+    histories = sources.histories(runs, history) if history is not None else {}
     grouping = _grouping(runs, baseline, request) if request.seeds else None
+    alone = baseline is not None and not request.seeds and [run.id for run in named] == [baseline.id]
+    if alone and expressions:
+        report(f"Run {named[0].name!r} is the baseline itself: the gates hold it to its own values.")
     return Comparison(
         runs,
         _metric_rows(runs, baseline, request),
@@ -73,7 +83,20 @@ def compare(
         histories,
         sources.labels(runs),
         grouping,
-        _findings(expressions, runs, baseline, grouping),
+        _findings(expressions, runs, baseline, grouping, alone),
+        beyond_top,
+    )
+
+
+def pinned(sources: Sources, request: CompareRequest) -> CompareRequest:
+    """With the runs that its names mean now, and the baseline; `best:` stays, as which run that is changes while runs go on."""
+    named = _named(sources, request)
+    baseline = _baseline(sources, request, named)
+    best = split(request.baseline)[1].startswith("best:")
+    return replace(
+        request,
+        runs=[run.id for run in named],
+        baseline=baseline.id if baseline is not None and not best else request.baseline,
     )
 
 
@@ -103,16 +126,24 @@ def best_positions(values: Sequence[float | None], way: Direction) -> frozenset[
     return frozenset(index for index, value in enumerate(values) if value == best)
 
 
-def _runs(sources: Sources, request: CompareRequest, report: Callable[[str], None]) -> list[Run]:
+def _named(sources: Sources, request: CompareRequest) -> list[Run]:
+    """Each once."""
     if request.runs and request.filter:
         raise UsageError("Runs and --filter exclude each other.", "Name runs, or an --experiment with --filter.")
-    top = None if request.seeds else request.top
-    if request.runs:
-        found = [run for name in request.runs for run in sources.find(name, request.experiment)]
-        unique = list({run.id: run for run in found}.values())
-        if request.sort:
-            unique = _sorted(unique, request)
-        return unique[:top]
+    choice = Choice(request.lower, request.higher)
+    found = [run for name in request.runs for run in sources.find(name, request.experiment, choice)]
+    return list({run.id: run for run in found}.values())
+
+
+def _baseline(sources: Sources, request: CompareRequest, named: Sequence[Run]) -> Run | None:
+    """The best run is sought among those that are not judged themselves: the best of all would have nothing to be held to."""
+    if not request.baseline:
+        return None
+    choice = Choice(request.lower, request.higher, [run.id for run in named])
+    return sources.find_one(request.baseline, request.experiment, choice)
+
+
+def _searched(sources: Sources, request: CompareRequest, report: Callable[[str], None]) -> list[Run]:
     if not request.experiment:
         raise UsageError(
             "There is nothing to compare: no run is named and no experiment.",
@@ -124,16 +155,13 @@ def _runs(sources: Sources, request: CompareRequest, report: Callable[[str], Non
         request.filter,
         order_by=f"metrics.`{request.sort_key}`" if request.sort else "",
         descending=_descending(request.sort, way),
-        limit=top,
+        limit=None if request.seeds else request.top,
     )
     runs = sources.search(request.experiment, query, report)
     if not runs:
         which = f" that fit {request.filter!r}" if request.filter else ""
         raise NotFound(f"The experiment {request.experiment!r} has no runs{which}.")
-    if sources.several:
-        newest = sorted(runs, key=lambda run: -(run.start_time_ms or 0))
-        runs = _sorted(newest, request) if request.sort else newest
-    return runs[:top]
+    return _sorted(sorted(runs, key=lambda run: -(run.start_time_ms or 0)), request) if sources.several else runs
 
 
 def _descending(sort: str, way: Direction) -> bool:
@@ -141,6 +169,9 @@ def _descending(sort: str, way: Direction) -> bool:
 
 
 def _sorted(runs: Sequence[Run], request: CompareRequest) -> list[Run]:
+    """As they are where no order is asked for."""
+    if not request.sort:
+        return list(runs)
     return [runs[index] for index in _order([run.metrics.get(request.sort_key) for run in runs], request)]
 
 
@@ -201,8 +232,13 @@ def _grouping(runs: Sequence[Run], baseline: Run | None, request: CompareRequest
 
 
 def _findings(
-    expressions: Sequence[Expression], runs: Sequence[Run], baseline: Run | None, grouping: Grouping | None
+    expressions: Sequence[Expression],
+    runs: Sequence[Run],
+    baseline: Run | None,
+    grouping: Grouping | None,
+    alone: bool,
 ) -> list[Finding]:
+    """`alone`: the baseline is the one run that is named, and is judged although it is the baseline."""
     if not expressions:
         return []
     from amlflow.services import gates
@@ -211,6 +247,9 @@ def _findings(
     if grouping is None:
         subjects = [Subject(run.id, run.name, run.metrics, run.params) for run in runs]
         base = next((subject for subject in subjects if baseline is not None and subject.id == baseline.id), None)
+        if alone:
+            # What is judged is all but this very subject.
+            subjects = [replace(subject) for subject in subjects]
     else:
         means = [{key: of.mean for key, of in group.estimates.items()} for group in grouping.groups]
         pairs = zip(grouping.groups, means, strict=True)

@@ -1,20 +1,16 @@
-"""`amlflow compare` as a gate, over seeds, as charts, and while runs go on."""
+"""`amlflow compare` as a gate, over seeds and as charts."""
 
 from __future__ import annotations
 
 import math
 import re
-import signal
-import threading
-import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
 import pytest
-from compared import NOW, Maker, compare
+from compared import Maker, compare
 
-from amlflow.workspaces.base import Metric
 from amlflow.workspaces.local.workspace import LocalWorkspace
 
 
@@ -56,14 +52,47 @@ def test_the_baseline_is_a_run_a_model_or_the_best(amlflow: Any, make: Maker) ->
     store = LocalWorkspace(amlflow.cwd / "a", "a")
     store.create_model_version("wine", str(amlflow.cwd), champion, "", {})
     store.set_alias("wine", "prod", "1")
-    for baseline in (champion, "champion", "wine@prod", "wine:1", "best:-rmse"):
+    for baseline in (champion, "champion", "wine@prod", "wine:1", "best:-rmse", "best:rmse"):
         result = compare(amlflow, "worst", "--baseline", baseline, "--fail-if", "rmse > baseline + 0.15")
         assert result.code == 6, (baseline, result.err)
         assert compare(amlflow, "worse", "--baseline", baseline, "--fail-if", "rmse > baseline + 0.15").code == 0
     assert compare(amlflow, "worse", "--baseline", "nothing", "--fail-if", "rmse > 1").code == 3
-    itself = compare(amlflow, "champion", "--baseline", "best:-rmse", "--fail-if", "rmse > baseline")
-    assert itself.code == 3
-    assert "the baseline itself" in itself.err
+    for asked in ("best:+rmse", "best:rmse --higher rmse"):
+        highest = compare(amlflow, "champion", "--baseline", *asked.split(), "--query", "runs[].name")
+        assert highest.out == "worst\nchampion\n"
+
+
+def test_a_new_best_run_is_held_to_the_best_of_the_others(amlflow: Any, make: Maker) -> None:
+    make("before", auc=0.90)
+    make("long-before", auc=0.95, experiment="other")
+    make("new", auc=0.97)
+    gate = ("--baseline", "best:auc", "--fail-if", "auc < baseline * 0.98", "--junit", "out.xml", "-o", "json")
+    held = compare(amlflow, "new", "-e", "wine", *gate)
+    assert held.code == 0, held.err
+    assert held.json["gates"][0]["values"] == {"auc": 0.97, "baseline.auc": 0.90}
+    assert "auc" in (amlflow.cwd / "out.xml").read_text()
+    assert compare(amlflow, "new", *gate).json["gates"][0]["values"]["baseline.auc"] == 0.95
+    # Where none is named the best of the experiment is the one that the others are held to.
+    worse = compare(amlflow, "-e", "wine", "--baseline", "best:auc", "--fail-if", "auc < baseline * 0.98")
+    assert worse.code == 6
+    assert "run 'before'" in worse.err
+    alone = compare(amlflow, "before", "new", "-e", "wine", *gate)
+    assert alone.code == 3
+    assert "'best:auc' is none of the runs that are named, and no other run in experiment 'wine'" in alone.err
+
+
+def test_the_one_run_that_is_its_own_baseline_is_held_to_itself(amlflow: Any, make: Maker) -> None:
+    champion = make("champion", rmse=0.5)
+    store = LocalWorkspace(amlflow.cwd / "a", "a")
+    store.create_model_version("wine", str(amlflow.cwd), champion, "", {})
+    for watch in ([], ["--watch"]):
+        good = compare(amlflow, "last", "--baseline", "wine:1", "--fail-if", "rmse > baseline * 1.02", *watch)
+        assert good.code == 0, good.err
+        assert "Run 'champion' is the baseline itself" in good.err
+        assert compare(amlflow, "last", "--baseline", "wine:1", "--fail-if", "rmse > 0.4", *watch).code == 6
+    said = compare(amlflow, "champion", "--baseline", "champion", "--fail-if", "rmse > baseline")
+    assert said.code == 2
+    assert "'champion' is the run and its own baseline" in said.err
 
 
 @pytest.mark.parametrize(
@@ -81,6 +110,13 @@ def test_the_baseline_is_a_run_a_model_or_the_best(amlflow: Any, make: Maker) ->
         (["--plot", "rmsee"], 3, "Did you mean 'rmse'"),
         (["--plot", "rmse", "-o", "json"], 2, "for people"),
         (["--seeds", "sed"], 3, "Did you mean 'seed'"),
+        (["--history", "rmsee", "-o", "json"], 3, "Did you mean 'rmse'"),
+        (["--lower", "rmsee"], 3, "Did you mean 'rmse'"),
+        (["--higher", "rmsee"], 3, "Did you mean 'rmse'"),
+        (["--lower", "rmse", "--higher", "rmse"], 2, "both name 'rmse'"),
+        (["--markdown", "-o", "json"], 2, "--markdown and -o json"),
+        (["--markdown", "-q"], 2, "--markdown and -q"),
+        (["--markdown", "--query", "runs"], 2, "--markdown and --query"),
         (["elsewhere::one"], 3, "no workspace 'elsewhere'"),
         (["local:./a::"], 2, "no run of it"),
     ],
@@ -93,10 +129,45 @@ def test_bad_input_is_told_apart(amlflow: Any, make: Maker, arguments: list[str]
     assert "Traceback" not in result.err
 
 
-def test_a_gate_is_read_before_the_workspace_is(amlflow: Any) -> None:
-    result = amlflow("-w", "http://127.0.0.1:9", "compare", "one", "--fail-if", "rmse >")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--fail-if", "rmse >"], "^"),
+        (["--html", "."], "--html cannot write '.': it is a folder"),
+        (["--html", "no/page.html"], "there is no folder 'no'"),
+        (["--fail-if", "rmse > 1", "--junit", "."], "--junit cannot write '.': it is a folder"),
+        (["--fail-if", "rmse > 1", "--junit", "no/out.xml"], "there is no folder 'no'"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_the_workspace_is_read(amlflow: Any, arguments: list[str], said: str) -> None:
+    result = amlflow("-w", "http://127.0.0.1:9", "compare", "one", *arguments)
     assert result.code == 2
-    assert "^" in result.err
+    assert said in result.err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+@pytest.mark.parametrize("option", ["--junit", "--html"])
+def test_a_file_that_cannot_be_written_hides_no_gate(amlflow: Any, make: Maker, option: str) -> None:
+    make("one", rmse=0.6)
+    for gate, code in (("rmse > 0.5", 6), ("rmse > 0.7", 1)):
+        result = compare(amlflow, "one", "--fail-if", gate, option, "/dev/full")
+        assert result.code == code
+        assert "rmse" in result.out
+        assert "No space left on device" in result.err
+        assert ("run 'one'" in result.err) == (code == 6)
+
+
+def test_a_direction_in_the_settings_is_for_the_runs_that_have_the_metric(amlflow: Any, make: Maker) -> None:
+    make("one", rmse=0.5)
+    (amlflow.cwd / "amlflow.yaml").write_text("defaults: {compare: {lower: [stretch]}}\n")
+    assert compare(amlflow, "one").code == 0
+    assert compare(amlflow, "one", "--lower", "stretch").code == 3
+
+
+def test_a_query_wins_over_the_identifier_alone(amlflow: Any, make: Maker) -> None:
+    run_id = make("one", rmse=0.5)
+    assert compare(amlflow, "one", "-q").out == f"{run_id}\n"
+    assert compare(amlflow, "one", "-q", "--query", "runs[0].name").out == "one\n"
 
 
 def test_junit_has_what_the_gates_found(amlflow: Any, make: Maker) -> None:
@@ -237,76 +308,3 @@ def test_a_terminal_gets_colours_unless_they_are_unwanted(amlflow: Any, make: Ma
         assert (re.search(r"\x1b\[[0-9;]*9[0-9]m", chart) is not None) is coloured
         plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", chart)
         assert max(len(line.rstrip("\r")) for line in plain.split("\n")) <= 110
-
-
-def test_watch_ends_with_the_runs(amlflow: Any, make: Maker) -> None:
-    run_id = make("slow", loss=[1.0], running=True)
-    process = amlflow.start(
-        "-w", "local:./a", "compare", "last", "--watch", "--metric", "loss", "--fail-if", "loss > 0.3", "-o", "json"
-    )
-    lines: list[str] = []
-
-    def follow() -> None:
-        lines.extend(line.decode() for line in process.stderr)
-
-    reader = threading.Thread(target=follow)
-    reader.start()
-
-    def seen(text: str) -> None:
-        deadline = time.monotonic() + 120
-        while not any(text in line for line in lines):
-            assert time.monotonic() < deadline, lines
-            time.sleep(0.05)
-
-    seen("slow RUNNING loss=1")
-    store = LocalWorkspace(amlflow.cwd / "a", "a")
-    store.log_batch(run_id, [Metric("loss", 0.5, 1, NOW + 1000)])
-    seen("slow RUNNING loss=0.5")
-    # What `last` meant stays what is followed.
-    make("newer", loss=9.0)
-    store.log_batch(run_id, [Metric("loss", 0.25, 2, NOW + 2000)])
-    store.finish_run(run_id, "FINISHED")
-    out = process.stdout.read().decode()
-    reader.join(timeout=60)
-    assert process.wait(timeout=60) == 0, lines
-    assert f'"run_id": "{run_id}"' in out
-    assert '"outcome": "passed"' in out
-
-
-def test_watch_redraws_a_terminal_and_leaves_at_ctrl_c(amlflow: Any, make: Maker) -> None:
-    import pexpect
-
-    run_id = make("slow", loss=[1.0, 0.75], running=True)
-    child = pexpect.spawn(
-        amlflow.command[0],
-        ["-w", "local:./a", "compare", "slow", "--watch", "--plot", "loss", "--metric", "later"],
-        env={**amlflow.env, "TERM": "xterm-256color"},
-        cwd=str(amlflow.cwd),
-        encoding="utf-8",
-        dimensions=(60, 100),
-        preexec_fn=amlflow.take_interrupts,
-        timeout=120,
-    )
-    child.expect("slow: last 0.75, 2 values")
-    child.expect("1 of 1 runs go on")
-    LocalWorkspace(amlflow.cwd / "a", "a").log_batch(run_id, [Metric("loss", 0.5, 2, NOW + 2000)])
-    child.expect("slow: last 0.5, 3 values")
-    child.sendintr()
-    child.expect(pexpect.EOF)
-    child.close()
-    assert child.exitstatus == 130
-
-
-def test_watch_of_what_has_ended_is_a_comparison(amlflow: Any, make: Maker) -> None:
-    make("one", rmse=1.0)
-    assert compare(amlflow, "-e", "wine", "--watch").out == compare(amlflow, "-e", "wine").out
-
-
-def test_a_watcher_can_be_interrupted(amlflow: Any, make: Maker) -> None:
-    make("slow", loss=1.0, running=True)
-    process = amlflow.start("-w", "local:./a", "compare", "-e", "wine", "--watch")
-    assert b"slow RUNNING" in process.stderr.readline()
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert (process.returncode, b"Traceback" in err) == (130, False)
-    assert err.endswith(b"Interrupted. The runs go on.\n")
