@@ -12,12 +12,13 @@ from amlflow.errors import NotFound, UsageError
 from amlflow.reports.comparison import MOST_IN_COLUMNS, Comparison, MetricRow, ParamRow
 from amlflow.reports.gates import Finding
 from amlflow.reports.grid import Direction
-from amlflow.reports.groups import Grouping, GroupMetric
+from amlflow.reports.groups import Group, Grouping, GroupMetric
 from amlflow.services.sources import Sources
 from amlflow.workspaces.base import Run, RunQuery
 
 if TYPE_CHECKING:
     from amlflow.services.expressions import Expression
+    from amlflow.services.gates import Subject
 
 # Read as words of a metric's name: `val_loss`, `training_rmse`, `test.f1-score`. The first list wins, so that
 # `error_rate` and `false_positive_rate` count as lower-is-better although `rate` alone says nothing.
@@ -242,12 +243,20 @@ def _findings(
         subjects = [Subject(run.id, run.name, run.metrics, run.params) for run in runs]
         base = next((subject for subject in subjects if baseline is not None and subject.id == baseline.id), None)
     else:
-        means = [{key: of.mean for key, of in group.estimates.items()} for group in grouping.groups]
-        pairs = zip(grouping.groups, means, strict=True)
-        subjects = [Subject("", group.name, metrics, group.params) for group, metrics in pairs]
+        subjects = [_subject(group) for group in grouping.groups]
         whose = next((at for at, group in enumerate(grouping.groups) if group.is_baseline), None)
         base = subjects[whose] if whose is not None else None
     return gates.judge(expressions, subjects, base)
+
+
+def _subject(group: Group) -> Subject:
+    """A group for its gates. A mean over the runs that did not crash says nothing of those that did."""
+    from amlflow.services.gates import Subject
+
+    size = len(group.run_ids)
+    means = {key: of.mean for key, of in group.estimates.items() if of.n == size}
+    lacking = {key: size - of.n for key, of in group.estimates.items() if of.n < size}
+    return Subject("", group.name, means, group.params, size, lacking)
 
 
 def _check_known(asked: Sequence[str], known: set[str], what: str) -> None:
