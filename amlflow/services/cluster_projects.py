@@ -87,8 +87,6 @@ def plan(request: ProjectRequest, options: ClusterOptions) -> ClusterPlan:
             "--env-manager is for projects that run here.",
             "On a cluster the project runs in the cluster's Python, with the packages of its environment file.",
         )
-    if request.options.offline:
-        raise UsageError("A run on a cluster cannot be --offline.", "Leave one of the two out.")
     source = sources.fetch(request.uri, request.version)
     project = project_files.load(source.project_folder)
     if project.docker_env is not None:
