@@ -310,7 +310,8 @@ def _packages(project: Project) -> list[str]:
 @contextlib.contextmanager
 def _archive(planned: ClusterPlan) -> Iterator[BinaryIO]:
     with tempfile.TemporaryFile() as content:
-        with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        # A ZIP has no times before 1980; the project is known by its content.
+        with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=1, strict_timestamps=False) as archive:
             for name, path in planned.code.files:
                 archive.write(path, name)
         yield cast("BinaryIO", content)

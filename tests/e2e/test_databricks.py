@@ -191,7 +191,7 @@ BESIDE = ("--dataset-rows", "100", "--require-model", "--durability", "write", "
 
 
 def test_a_project_runs_on_a_cluster(amlflow: Any, databricks: Host, project: Any) -> None:
-    project(PROJECT)
+    os.utime(project(PROJECT) / "train.py", (0, 0))
     experiment, text = f"cluster {uuid.uuid4().hex[:8]}", "a 'b' $(id) \"c\""
     done = amlflow.ok(*RUN, "databricks:small cluster", "-e", experiment, "-P", f"text={text}", "--timeout", "1h")
     assert done.out.startswith(f"text {text}\ndata some data\n")
