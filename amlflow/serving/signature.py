@@ -45,6 +45,17 @@ def read(signature: Optional[dict[str, Any]]) -> Optional[Signature]:
     return Signature(columns) if len(named) == 1 else None
 
 
+def input_names(signature: Optional[dict[str, Any]]) -> list[str]:
+    """What the collector calls the columns, whatever is in them; none where the signature does not tell."""
+    fields = json.loads((signature or {}).get("inputs") or "[]")
+    names = [field.get("name") for field in fields]
+    if None not in names:
+        return [str(name) for name in names]
+    # Columns of a table have their places for names; what a tensor without a name has is as its rows are.
+    found = read({"inputs": json.dumps(fields)})
+    return found.names if found else []
+
+
 def enforce(signature: Signature, payload: Payload) -> list[list[Any]]:
     """The rows in the signature's order, every value of its column's type. Raises `Refused` naming the column and row."""
     order = _order(signature, payload)
