@@ -7,8 +7,10 @@ never good for a number, nor a fraction for an `integer`; a number may be missin
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import struct
 from typing import Any, NamedTuple, Optional
 
 from .payload import Payload, Refused, _kind
@@ -141,6 +143,19 @@ def from_text(column: Column, value: str) -> Any:
         return int(text) if column.type in INTEGERS else float(text)
     except ValueError:
         return value
+
+
+def typed(column: Column, value: Any) -> Any:
+    """A number as the column's type holds it, however a client has written it; anything else as it is."""
+    if type(value) is float and column.type in INTEGERS and value.is_integer():
+        return int(value)
+    if column.type not in FLOATS or not _is_float(value):
+        return value
+    with contextlib.suppress(OverflowError):
+        value = float(value)
+        if column.type == "float":
+            value = struct.unpack("f", struct.pack("f", value))[0]
+    return value
 
 
 def _is_float(value: Any) -> bool:
