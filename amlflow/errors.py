@@ -65,6 +65,10 @@ class NotSupported(AmlflowError):
 
 def nearest(name: str, known: Iterable[str], limit: int = 3) -> str:
     """The known names closest to `name`, quoted and joined by «or»; empty where none is close."""
+    return " or ".join(repr(hit) for hit in closest(name, known, limit))
+
+
+def closest(name: str, known: Iterable[str], limit: int) -> list[str]:
+    """At most so many of the known names, the closest to `name` first; empty where none is close."""
     lowered = {candidate.lower(): candidate for candidate in known}
-    hits = [lowered[hit] for hit in get_close_matches(name.lower(), list(lowered), n=limit, cutoff=0.55)]
-    return " or ".join(repr(hit) for hit in hits)
+    return [lowered[hit] for hit in get_close_matches(name.lower(), list(lowered), n=limit, cutoff=0.55)]

@@ -235,7 +235,7 @@ def _markdown(origin: Sources, result: Comparison, view: View, cells: grid.Grid)
     if result.grouping:
         parts.append(f"_{grid.escaped(groups.explanation(result.grouping))}_\n")
     if result.findings:
-        parts.append(gates.markdown(result.findings))
+        parts.append(gates.markdown(result.findings, records.labels(result.runs, result.workspaces)))
     parts += [f"```text\n{text.replace('```', '` ` `')}\n```\n" for text in _charts(origin, result, view)]
     return "\n".join(parts)
 
@@ -251,7 +251,8 @@ def _charts(origin: Sources, result: Comparison, view: View) -> list[str]:
             raise NotFound(f"None of these runs has the metric {metric!r}.", name=metric, known=known)
     runs = _plotted(result, chart.MOST_LINES)
     histories = origin.histories(runs, view.plot)
-    labels = _labels(result, runs)
+    called = records.labels(result.runs, result.workspaces)
+    labels = [called[run.id] + records.standing(result, run) for run in runs]
     terminal = sys.stdout.isatty() and not view.markdown
     coloured = terminal and not os.environ.get("NO_COLOR")
     width = console().width if terminal or os.environ.get("COLUMNS") else 100
@@ -272,22 +273,12 @@ def _plotted(result: Comparison, most: int) -> list[Run]:
     return runs
 
 
-def _labels(result: Comparison, runs: Sequence[Run]) -> list[str]:
-    names = [run.name for run in runs]
-    where = dict(zip((run.id for run in result.runs), result.workspaces, strict=False))
-    labels = []
-    for run in runs:
-        label = f"{where[run.id]}::{run.name}" if where else run.name
-        label += f" ({run.id.rpartition('::')[2][:8]})" if names.count(run.name) > 1 else ""
-        labels.append(label + (" (baseline)" if result.baseline and run.id == result.baseline.id else ""))
-    return labels
-
-
 def _print_checks(state: State, result: Comparison) -> None:
-    rows = gates.rows(result.findings)
+    rows = gates.rows(result.findings, records.labels(result.runs, result.workspaces))
     if rows:
+        headings = ("GATE", "GROUP" if result.grouping else "RUN", "FOUND")
         print_text("")
-        print_table(rows[:_MOST_CHECKS], [Column(heading, "") for heading in ("GATE", "RUN", "FOUND")])
+        print_table(rows[:_MOST_CHECKS], [Column(heading, "") for heading in headings])
     if len(rows) > _MOST_CHECKS:
         state.note(f"{len(rows) - _MOST_CHECKS} more checks: -o json and --junit have them all.")
 

@@ -23,6 +23,9 @@ from amlflow.errors import UsageError
 
 app = verb()
 _ON_COMPUTE = "On a compute"
+# What amlflow does beside a program that it runs itself, and what the journal does beside the program anywhere.
+_BESIDE = ("system_metrics", "offline", "durability", "flush_timeout", "require_model")
+_IN_JOURNAL = ("rank_zero_only", "dataset_rows")
 
 
 @app.command("run-project", cls=Command)
@@ -168,6 +171,9 @@ def run_project(
 ) -> None:
     """Run an MLflow Project and end with its exit code.
 
+    With --compute amlflow is not beside the program: of the options of its recording, jobs of Azure ML take --dataset-rows
+    and --rank-zero-only, and clusters of Databricks none.
+
     Example: amlflow run-project ./proj -P alpha=0.1 -e wine
     """
     from amlflow.cli import progress
@@ -193,6 +199,7 @@ def run_project(
         from amlflow.services.cluster_projects import ClusterOptions
 
         _refuse_compute_options(ctx, ("upload_to", "timeout", "code_limit", "cancel_on_interrupt", "export"))
+        _refuse_recording_options(ctx, (*_BESIDE, *_IN_JOURNAL), "a job on Databricks has no amlflow beside it")
         chosen = ClusterOptions(compute.removeprefix("databricks:"), upload_to, timeout, code_limit)
         mode = remote.Mode(dry_run, detach, export, cancel_on_interrupt)
         raise typer.Exit(cluster.run(state, request, chosen, mode))
@@ -202,6 +209,9 @@ def run_project(
         from amlflow.cli import remote
         from amlflow.services.submission import RemoteOptions
 
+        _refuse_recording_options(ctx, _BESIDE, "this one is a job of Azure ML")
+        if export:
+            _refuse_recording_options(ctx, _IN_JOURNAL, "an exported job has no journal of amlflow beside it")
         options = RemoteOptions(
             compute or "serverless",
             input or (),
@@ -240,16 +250,31 @@ def run_project(
 
 def _refuse_compute_options(ctx: typer.Context, taken: tuple[str, ...] = ()) -> None:
     """Where they would have no effect, whoever typed them would wait for one."""
-    given = [
-        parameter.opts[0]
-        for parameter in ctx.command.params
-        if getattr(parameter, "rich_help_panel", None) == _ON_COMPUTE
-        and parameter.name not in taken
-        and getattr(ctx.get_parameter_source(str(parameter.name)), "name", "") == "COMMANDLINE"
-    ]
+    panels = {parameter.name: getattr(parameter, "rich_help_panel", None) for parameter in ctx.command.params}
+    given = _typed(ctx, tuple(name for name, panel in panels.items() if panel == _ON_COMPUTE and name not in taken))
     if given:
         where = "a cluster of Databricks has no such thing" if taken else "this run is here"
         raise UsageError(
             f"{' and '.join(given)} {'is' if len(given) == 1 else 'are'} for a job on a compute of Azure ML, and {where}.",
             "Name the compute with --compute, or leave the option out.",
         )
+
+
+def _refuse_recording_options(ctx: typer.Context, names: tuple[str, ...], where: str) -> None:
+    """The other way round: what amlflow does for a program on this machine, and nobody would do there."""
+    given = _typed(ctx, names)
+    if given:
+        raise UsageError(
+            f"{' and '.join(given)} {'is' if len(given) == 1 else 'are'} for a program that runs here, and {where}.",
+            f"Leave {'it' if len(given) == 1 else 'them'} out, or run the project here without --compute.",
+        )
+
+
+def _typed(ctx: typer.Context, names: tuple[str | None, ...]) -> list[str]:
+    """Those of the options that the command line itself has, as one writes them."""
+    return [
+        parameter.opts[0]
+        for parameter in ctx.command.params
+        if parameter.name in names
+        and getattr(ctx.get_parameter_source(str(parameter.name)), "name", "") == "COMMANDLINE"
+    ]

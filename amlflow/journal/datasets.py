@@ -6,10 +6,11 @@ gone when that ends. Kept rows are what a monitor can hold later data against.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import tempfile
-from typing import Any, Iterable, Mapping, Optional, Set, Tuple
+from typing import Any, Callable, Iterable, List, Mapping, Optional, Set, Tuple
 
 # How many rows of each dataset are kept at most; unset for none.
 ROWS = "AMLFLOW_KEEP_DATASETS"
@@ -44,24 +45,45 @@ def remember() -> None:
     Dataset._to_mlflow_entity = entity_of
 
 
-def keep(inputs: Iterable[Any], artifact_uri: str, most: int) -> None:
+def keep(inputs: Iterable[Any], artifact_uri: str, most: int, warn: Callable[[str], Any]) -> None:
     """Put the rows of what was logged for training among the run's artifacts, as `FOLDER/STEM.parquet` with the digest's `stem`;
-    of more than `most` rows a random choice, the same each time. Raises whatever pandas and the artifacts' store raise."""
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
+    of more than `most` rows a random choice, the same each time. `warn` is told of each dataset that cannot be kept, and of
+    columns that are kept as something else."""
     for item in inputs:
-        dataset = getattr(item.dataset, _DATASET, None)
         context = next((tag.value for tag in item.tags or () if tag.key == CONTEXT), "")
         key = (artifact_uri, item.dataset.digest)
-        if dataset is None or key in _kept or not (context or "train").startswith("train"):
+        if key in _kept or not (context or "train").startswith("train"):
             continue
-        table = _table(dataset, most)
-        if table is None:
-            continue
-        with tempfile.TemporaryDirectory(prefix="amlflow-dataset-") as folder:
-            file = _written(table, os.path.join(folder, stem(item.dataset.digest)))
-            get_artifact_repository(artifact_uri).log_artifact(file, FOLDER)
-        _kept.add(key)
+        try:
+            said = _keep(getattr(item.dataset, _DATASET, None), stem(item.dataset.digest), artifact_uri, most)
+            _kept.add(key)
+        except Exception as error:
+            said = ["are not kept with the run: %s" % error]
+        for sentence in said:
+            warn("The rows of the dataset %r %s" % (item.dataset.name, sentence))
+
+
+def _keep(dataset: Any, stem: str, artifact_uri: str, most: int) -> List[str]:
+    """What is to be said of its rows. Raises whatever pandas and the artifacts' store raise."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    table = _table(dataset, most)
+    if table is None:
+        return ["are not kept with the run: they are no table."]
+    given = [str(name) for name in table.columns]
+    # The data stay the program's.
+    table = table.copy(deep=False)
+    table.columns = _apart(given)
+    with tempfile.TemporaryDirectory(prefix="amlflow-dataset-") as folder:
+        file, texts = _written(table, os.path.join(folder, stem))
+        get_artifact_repository(artifact_uri).log_artifact(file, FOLDER)
+    said = []
+    renamed = [name for name in table.columns if name not in given]
+    if renamed:
+        said.append("have columns of the same name, which are kept as %s." % _some(renamed))
+    if texts:
+        said.append("are kept with text in %s: Parquet has no type for what is in there." % _some(texts))
+    return said
 
 
 def stem(digest: str) -> str:
@@ -70,7 +92,7 @@ def stem(digest: str) -> str:
 
 
 def _table(dataset: Any, most: int) -> Any:
-    """A pandas frame with named columns; None for data that are no table, such as images."""
+    """A pandas frame; None for data that are no table, such as images."""
     if hasattr(dataset, "ds"):
         rows = dataset.ds
         rows = rows.shuffle(seed=0).select(range(most)) if len(rows) > most else rows
@@ -84,8 +106,7 @@ def _table(dataset: Any, most: int) -> Any:
         found = (found.sample(most, seed=0) if len(found) > most else found).to_pandas()
     if found is None:
         return None
-    found = found.sample(most, random_state=0) if len(found) > most else found
-    return found.rename(columns=str)
+    return found.sample(most, random_state=0) if len(found) > most else found
 
 
 def _of_arrays(features: Any, targets: Any) -> Any:
@@ -107,10 +128,54 @@ def _of_arrays(features: Any, targets: Any) -> Any:
     return pandas.DataFrame(named) if named else None
 
 
-def _written(table: Any, stem: str) -> str:
+def _apart(names: List[str]) -> List[str]:
+    """A name that comes again gets a number, as where pandas reads CSV."""
+    taken, found = set(names), []
+    seen: Set[str] = set()
+    for name in names:
+        new = name
+        if name in seen:
+            new = next(
+                numbered for i in itertools.count(1) for numbered in ["%s.%d" % (name, i)] if numbered not in taken
+            )
+        taken.add(new)
+        seen.add(name)
+        found.append(new)
+    return found
+
+
+def _written(table: Any, stem: str) -> Tuple[str, List[str]]:
+    """The file, and the columns that are text in it because Parquet has no type for what is in them."""
+    file = stem + ".parquet"
     try:
-        table.to_parquet(stem + ".parquet", index=False)
-        return stem + ".parquet"
+        table.to_parquet(file, index=False)
+        return file, []
     except ImportError:
         table.to_csv(stem + ".csv", index=False)
-        return stem + ".csv"
+        return stem + ".csv", []
+    except Exception:
+        texts = [name for name in table.columns if not _converts(table[[name]], file)]
+        changed = table.copy()
+        for name in texts:
+            changed[name] = _text(table[name])
+        changed.to_parquet(file, index=False)
+        return file, texts
+
+
+def _converts(column: Any, file: str) -> bool:
+    try:
+        column.to_parquet(file, index=False)
+    except Exception:
+        return False
+    return True
+
+
+def _text(column: Any) -> List[Optional[str]]:
+    return [
+        None if gone else str(value).encode("utf-8", "backslashreplace").decode()
+        for value, gone in zip(column, column.isna())  # noqa: B905 - Python 3.8 has no strict
+    ]
+
+
+def _some(names: List[str]) -> str:
+    return ", ".join(map(repr, names[:5])) + (" and %d more" % (len(names) - 5) if len(names) > 5 else "")

@@ -72,10 +72,11 @@ class JournalStore(rest_store.RestStore):  # type: ignore[misc]
         super().log_inputs(run_id, datasets, *rest, **others)
         if not self._rows_kept or not datasets:
             return
+        warn = logging.getLogger("mlflow").warning
         try:
-            dataset_rows.keep(datasets, self.get_run(run_id).info.artifact_uri, self._rows_kept)
+            dataset_rows.keep(datasets, self.get_run(run_id).info.artifact_uri, self._rows_kept, warn)
         except Exception as error:
-            logging.getLogger("mlflow").warning("The rows of a dataset could not be kept with the run: %s", error)
+            warn("The rows of the run's datasets could not be kept: %s", error)
 
     # What follows is called in loops.
 

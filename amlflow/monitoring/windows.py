@@ -12,6 +12,9 @@ _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 # More windows than anyone reads; a slip such as `--every 1s` over a year would make millions.
 _MOST = 1000
+_LONGEST_MS = 100 * 365 * 86_400_000
+# What a `datetime` can hold.
+_FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +32,12 @@ class Window:
 def duration_ms(text: str, option: str) -> int:
     """`30m`, `24h`, `7d` or `2w`. Raises `UsageError`."""
     found = _DURATION.fullmatch(text.strip())
-    span = round(float(found[1]) * _UNITS_S[found[2]] * 1000) if found else 0
-    if span <= 0:
-        raise UsageError(f"{option} {text!r} is not a span of time.", "Write 30m, 24h, 7d or 2w.")
-    return span
+    span = float(found[1]) * _UNITS_S[found[2]] * 1000 if found else 0.0
+    if span > _LONGEST_MS:
+        raise UsageError(f"{option} {_short(text)} is longer than 100 years.", "Write 30m, 24h, 7d or 2w.")
+    if round(span) <= 0:
+        raise UsageError(f"{option} {_short(text)} is not a span of time.", "Write 30m, 24h, 7d or 2w.")
+    return round(span)
 
 
 def moment_ms(text: str, option: str) -> int:
@@ -43,12 +48,15 @@ def moment_ms(text: str, option: str) -> int:
         raise UsageError(
             f"{option} {text!r} is not a date or time.", "Write 2026-11-27 or 2026-11-27T18:00:00Z."
         ) from None
-    return round((found if found.tzinfo else found.replace(tzinfo=timezone.utc)).timestamp() * 1000)
+    moment = round((found if found.tzinfo else found.replace(tzinfo=timezone.utc)).timestamp() * 1000)
+    if not _FIRST_MS <= moment <= _LAST_MS:
+        raise UsageError(f"{option} {text!r} is not within the years 1 to 9999 of UTC.", "Write 2026-11-27T18:00:00Z.")
+    return moment
 
 
 def stamp(epoch_ms: int) -> str:
-    """UTC, to the minute, or to the day at midnight."""
-    found = datetime.fromtimestamp(epoch_ms / 1000, timezone.utc)
+    """UTC, to the minute, or to the day at midnight; a span may begin before the first year, which is shown as that."""
+    found = datetime.fromtimestamp(min(max(epoch_ms, _FIRST_MS), _LAST_MS) / 1000, timezone.utc)
     return found.strftime("%Y-%m-%d" if epoch_ms % 86_400_000 == 0 else "%Y-%m-%d %H:%MZ")
 
 
@@ -61,3 +69,7 @@ def split(start_ms: int, end_ms: int, every_ms: int) -> list[Window]:
             f"That makes {count} windows, and {_MOST} is the most.", "Give a longer --every or a shorter --window."
         )
     return [Window(first + i * every_ms, first + (i + 1) * every_ms) for i in range(count)]
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:37]}…")

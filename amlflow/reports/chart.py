@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -32,6 +33,8 @@ _COLOURS = (
 )
 _LETTERS = "abcdefghij"
 _LETTERS_IN_LINE = 6
+# plotille cuts longer labels off, and with them digits of their exponents.
+_LABEL = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +81,19 @@ def chart(title: str, shown: Sequence[Line], x_name: str, width: int, coloured: 
     figure.height = HEIGHT
     figure.color_mode, figure.with_colors, figure.origin = "names", coloured, False
     figure.x_label, figure.y_label = x_name, "value"
-    figure.y_ticks_fkt = lambda low, _high: f"{low:.4g}"
     points = [point for line in shown for point in line.points if math.isfinite(point[1])]
     legend = [_legend(index, line, coloured) for index, line in enumerate(shown)]
     if not points:
         return "\n".join([title, *legend])
     steps = all(float(x).is_integer() for x, _ in points) and max(points)[0] - min(points)[0] > figure.width / 10
-    figure.x_ticks_fkt = lambda low, _high: f"{low:.0f}" if steps and abs(low) < 1e9 else f"{low:.4g}"
-    figure.set_x_limits(*_limits([x for x, _ in points], 2 * figure.width))
-    figure.set_y_limits(*_limits([y for _, y in points], 4 * figure.height))
+    across, up = _axis([x for x, _ in points]), _axis([y for _, y in points])
+    figure.x_ticks_fkt = lambda low, _high: _label(across.value(low), steps)
+    figure.y_ticks_fkt = lambda low, _high: _label(up.value(low), False)
+    # What lies on the upper limit is cut off, so that is one dot further.
+    figure.set_x_limits(0, 1 + 1 / (2 * figure.width))
+    figure.set_y_limits(0, 1 + 1 / (4 * figure.height))
     for index, line in enumerate(shown):
-        _draw(figure, line, index, len(shown))
+        _draw(figure, line, (across, up), index, len(shown))
     drawn = str(figure.show()).replace("\r\n", "\n")
     return "\n".join([title, *(row.rstrip() for row in drawn.split("\n")), *legend])
 
@@ -109,19 +114,60 @@ def reduced(points: Sequence[Point], columns: int) -> list[Point]:
     return kept
 
 
-def _draw(figure: Any, line: Line, index: int, of: int) -> None:
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """The values between two as places between 0 and 1: differences of the values themselves may be more than a float holds, or
+    less than it tells apart."""
+
+    low: float
+    high: float
+
+    def place(self, value: float) -> float:
+        span = self.high - self.low
+        if math.isinf(span):
+            return (value / 2 - self.low / 2) / (self.high / 2 - self.low / 2)
+        return (value - self.low) / span
+
+    def value(self, place: float) -> float:
+        return _held(self.low * (1 - place) + self.high * place)
+
+
+def _axis(values: Sequence[float]) -> _Axis:
+    low, high = min(values), max(values)
+    if low == high:
+        return _Axis(_held(low - (abs(low) * 0.1 or 0.5)), _held(high + (abs(high) * 0.1 or 0.5)))
+    return _Axis(low, high)
+
+
+def _held(value: float) -> float:
+    """The nearest that is finite."""
+    return max(-sys.float_info.max, min(value, sys.float_info.max))
+
+
+def _label(value: float, whole: bool) -> str:
+    if whole and abs(value) < 1e9:
+        return f"{value:.0f}"
+    text = f"{value:.4g}"
+    return text if len(text) <= _LABEL else f"{value:.3g}"
+
+
+def _draw(figure: Any, line: Line, axes: tuple[_Axis, _Axis], index: int, of: int) -> None:
     colour, finite = _COLOURS[index], list[Point]()
     for part in _unbroken(line.points):
         few = reduced(part, 2 * figure.width)
         # plotille draws from point to point: a lone one is drawn to itself.
         few = few if len(few) > 1 else few * 2
-        figure.plot([x for x, _ in few], [y for _, y in few], lc=colour)
+        figure.plot(*_places(few, axes), lc=colour)
         finite += part
     if finite:
         # Each line has its letters elsewhere, so that those of equal lines are not all on one place.
         spread = {int(len(finite) * (at + (index + 0.5) / of) / _LETTERS_IN_LINE) for at in range(_LETTERS_IN_LINE)}
         marked = [finite[at] for at in sorted(spread)]
-        figure.text([x for x, _ in marked], [y for _, y in marked], [_LETTERS[index]] * len(marked), lc=colour)
+        figure.text(*_places(marked, axes), [_LETTERS[index]] * len(marked), lc=colour)
+
+
+def _places(points: Sequence[Point], axes: tuple[_Axis, _Axis]) -> tuple[list[float], list[float]]:
+    return [axes[0].place(x) for x, _ in points], [axes[1].place(y) for _, y in points]
 
 
 def _unbroken(points: Iterable[Point]) -> list[list[Point]]:
@@ -132,14 +178,6 @@ def _by_time(run: Run, points: Sequence[MetricPoint]) -> list[Point]:
     ordered = sorted(points, key=lambda point: point.timestamp_ms)
     start = min([ordered[0].timestamp_ms, *([run.start_time_ms] if run.start_time_ms else [])]) if ordered else 0
     return [((point.timestamp_ms - start) / 1000, point.value) for point in ordered]
-
-
-def _limits(values: Sequence[float], dots: int) -> tuple[float, float]:
-    """Those of an axis of so many dots: plotille cuts off what lies on the upper one, so that is one dot further."""
-    low, high = min(values), max(values)
-    if low == high:
-        return low - (abs(low) * 0.1 or 0.5), high + (abs(high) * 0.1 or 0.5)
-    return low, high + (high - low) / dots
 
 
 def _legend(index: int, line: Line, coloured: bool) -> str:

@@ -5,6 +5,8 @@ Few runs stand in columns, with a row for each metric and parameter; more of the
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,6 +67,23 @@ def grid(comparison: Comparison, number: Callable[[float], str], everything: boo
     return _runs_in_rows(comparison, number, everything)
 
 
+def labels(runs: Sequence[Run], workspaces: Sequence[str] = ()) -> dict[str, str]:
+    """What each run is called, by its id: its name, with the beginning of its id where others have that name too, and with its
+    workspace where those are given."""
+    times = Counter(run.name for run in runs)
+    names = [run.name + (f" ({_short(run)})" if times[run.name] > 1 else "") for run in runs]
+    if workspaces:
+        names = [f"{where}::{name}" for where, name in zip(workspaces, names, strict=True)]
+    return {run.id: name for run, name in zip(runs, names, strict=True)}
+
+
+def standing(comparison: Comparison, run: Run) -> str:
+    """What is to be said of a run after its name: that it is the baseline, that it was deleted; mostly nothing."""
+    said = ["baseline"] if comparison.baseline and run.id == comparison.baseline.id else []
+    said += ["deleted"] if run.lifecycle_stage == "deleted" else []
+    return f" ({', '.join(said)})" if said else ""
+
+
 def document(comparison: Comparison) -> dict[str, Any]:
     """The full record, for JSON and YAML."""
     return {
@@ -76,6 +95,7 @@ def document(comparison: Comparison) -> dict[str, Any]:
                 "name": run.name,
                 "experiment": run.experiment_name,
                 "status": run.status,
+                "lifecycle_stage": run.lifecycle_stage,
                 "start_time_ms": run.start_time_ms,
                 "end_time_ms": run.end_time_ms,
                 "metrics": {row.key: row.values[i] for row in comparison.metrics if row.values[i] is not None},
@@ -110,7 +130,10 @@ def _runs_in_columns(comparison: Comparison, number: Callable[[float], str]) -> 
         cells = [_cell(comparison, metric, index, number) for index in range(len(comparison.runs))]
         rows.append([_metric_heading(metric), *cells])
     right = frozenset(range(1, len(comparison.runs) + 1))
-    return Grid(["", *(_run_heading(comparison, run) for run in comparison.runs)], rows, right)
+    # A row says the workspaces already.
+    called = labels(comparison.runs)
+    headings = [called[run.id] + standing(comparison, run) for run in comparison.runs]
+    return Grid(["", *headings], rows, right)
 
 
 def _runs_in_rows(comparison: Comparison, number: Callable[[float], str], everything: bool) -> Grid:
@@ -128,8 +151,8 @@ def _runs_in_rows(comparison: Comparison, number: Callable[[float], str], everyt
     rows = [
         [
             *comparison.workspaces[index : index + 1],
-            run.id.rpartition("::")[2][:8],
-            _run_heading(comparison, run),
+            _short(run),
+            run.name + standing(comparison, run),
             *(_cell(comparison, metric, index, number) for metric in metrics),
             *(param.values[index] or "-" for param in params),
         ]
@@ -150,7 +173,7 @@ def _cell(comparison: Comparison, metric: MetricRow, index: int, number: Callabl
         return "-"
     run, parts = comparison.runs[index], [number(value)]
     delta = metric.deltas[index]
-    if delta is not None and comparison.baseline is not None and run.id != comparison.baseline.id:
+    if delta is not None and math.isfinite(delta) and comparison.baseline and run.id != comparison.baseline.id:
         parts.append(f"({'+' if delta >= 0 else '-'}{number(abs(delta))})")
     if index in metric.best:
         parts.append(BEST)
@@ -163,9 +186,8 @@ def _metric_heading(metric: MetricRow) -> str:
     return metric.key + arrow(metric.direction)
 
 
-def _run_heading(comparison: Comparison, run: Run) -> str:
-    base = comparison.baseline is not None and run.id == comparison.baseline.id
-    return f"{run.name} (baseline)" if base else run.name
+def _short(run: Run) -> str:
+    return run.id.rpartition("::")[2][:8]
 
 
 def _history_of(comparison: Comparison, run: Run) -> dict[str, Any]:

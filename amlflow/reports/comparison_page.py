@@ -126,6 +126,7 @@ def _known_to_fit(content: PageContent) -> dict[str, Any]:
                 "end": run.end_time_ms,
                 "user": run.user,
                 "parent": _parent(run, names),
+                **({"deleted": True} if run.lifecycle_stage == "deleted" else {}),
             }
             for run, workspace in zip(runs, content.workspaces, strict=True)
         ],

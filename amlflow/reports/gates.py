@@ -19,8 +19,9 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one gate says of one run, or of one group of runs. `failed`: the expression is true; `error`: it could not be
-    decided, and `reason` says why. `values` are what the expression's names stood for."""
+    """What one gate says of one run, or of one group of runs, which has no id. `failed`: the expression is true; `error`: it
+    could not be decided, and `reason` says why. `values` are what the expression's names stood for, to be written `exactly` where
+    rounded ones would make it say another thing."""
 
     gate: str
     subject: str
@@ -28,14 +29,28 @@ class Finding:
     outcome: Outcome
     values: Mapping[str, float | str] = field(default_factory=dict)
     reason: str = ""
+    exactly: bool = False
+
+    def mark(self) -> str:
+        return f"{MARKS[self.outcome]} {self.outcome}"
 
     def sentence(self) -> str:
         """Without the subject's name: `rmse > 1 is true (rmse = 1.5)`."""
-        shown = ", ".join(f"{name} = {_value(value)}" for name, value in self.values.items())
-        shown = f" ({shown})" if shown else ""
+        shown = f" ({self.written()})" if self.values else ""
         if self.outcome == "error":
             return f"{self.gate} cannot be decided: {self.reason}{shown}"
         return f"{self.gate} is {'true' if self.outcome == 'failed' else 'false'}{shown}"
+
+    def written(self) -> str:
+        """The values: `rmse = 1.5, baseline.rmse = 1`."""
+        return ", ".join(f"{name} = {written(value, self.exactly)}" for name, value in self.values.items())
+
+
+def written(value: float | str, exactly: bool = False) -> str:
+    """Six digits of a number, or as many as tell it from every other."""
+    if isinstance(value, str):
+        return repr(value)
+    return repr(float(value)) if exactly else f"{value:.6g}"
 
 
 def document(findings: Sequence[Finding]) -> list[dict[str, Any]]:
@@ -53,23 +68,20 @@ def document(findings: Sequence[Finding]) -> list[dict[str, Any]]:
     ]
 
 
-def rows(findings: Sequence[Finding]) -> list[list[str]]:
-    """Failures first: the mark, the run and the sentence of each."""
-    return [[f"{MARKS[f.outcome]} {f.outcome}", f.subject, f.sentence()] for f in _failures_first(findings)]
+def rows(findings: Sequence[Finding], labels: Mapping[str, str]) -> list[list[str]]:
+    """Failures first: the mark, the run and the sentence of each. `labels` are by the ids of runs."""
+    return [[f.mark(), labels.get(f.subject_id, f.subject), f.sentence()] for f in failures_first(findings)]
 
 
-def markdown(findings: Sequence[Finding]) -> str:
-    """A heading that says how it went, and a table of the checks, failures first."""
+def markdown(findings: Sequence[Finding], labels: Mapping[str, str]) -> str:
+    """A heading that says how it went, and a table of the checks, failures first; `labels` are by the ids of runs."""
     body = [
-        f"| {' | '.join([MARKS[f.outcome], escaped(f.subject), code(f.gate), _values(f)])} |"
-        for f in _failures_first(findings)
+        f"| {' | '.join([MARKS[f.outcome], escaped(labels.get(f.subject_id, f.subject)), code(f.gate), _values(f)])} |"
+        for f in failures_first(findings)
     ]
-    return (
-        "\n".join(
-            [f"### {summary(findings)}", "", "|   | run | fails if | values |", "| --- | --- | --- | --- |", *body]
-        )
-        + "\n"
-    )
+    whose = "run" if all(finding.subject_id for finding in findings) else "group"
+    head = [f"### {summary(findings)}", "", f"|   | {whose} | fails if | values |", "| --- | --- | --- | --- |"]
+    return "\n".join([*head, *body]) + "\n"
 
 
 def summary(findings: Sequence[Finding]) -> str:
@@ -106,23 +118,19 @@ def junit(findings: Sequence[Finding], timestamp: str, seconds: float) -> bytes:
         )
         if finding.outcome != "passed":
             kind = "failure" if finding.outcome == "failed" else "error"
-            said = _clean(f"{finding.subject} ({finding.subject_id}): {finding.sentence()}")
+            which = f"{finding.subject} ({finding.subject_id})" if finding.subject_id else finding.subject
+            said = _clean(f"{which}: {finding.sentence()}")
             ET.SubElement(case, kind, {"type": kind, "message": said}).text = said
     ET.indent(root)
     return bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"
 
 
-def _failures_first(findings: Sequence[Finding]) -> list[Finding]:
+def failures_first(findings: Sequence[Finding]) -> list[Finding]:
     return sorted(findings, key=lambda finding: finding.outcome == "passed")
 
 
 def _values(finding: Finding) -> str:
-    shown = [f"{name} = {_value(value)}" for name, value in finding.values.items()]
-    return code(", ".join(shown)) + (f" {escaped(finding.reason)}" if finding.reason else "")
-
-
-def _value(value: float | str) -> str:
-    return repr(value) if isinstance(value, str) else f"{value:.6g}"
+    return code(finding.written()) + (f" {escaped(finding.reason)}" if finding.reason else "")
 
 
 def _clean(text: str) -> str:

@@ -26,7 +26,8 @@ class Welch:
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """One metric over the `n` runs of a group that have it. `deviation` is that of the sample, `half_width` that of the
-    confidence interval around the mean: None where fewer than two values, or one that is not finite, tell nothing of either.
+    confidence interval around the mean: None where fewer than two values, or one that is not finite, tell nothing of either, or
+    where it is more than a number holds.
     `test` is against the baseline's group."""
 
     n: int
@@ -87,10 +88,28 @@ def explanation(grouping: Grouping) -> str:
     said += " and ".join(grouping.seeds)
     if any(estimate.test for group in grouping.groups for estimate in group.estimates.values()):
         said += f"; p: {TEST}, against the baseline's group, not adjusted for the number of tests"
+    if _never_varies(grouping):
+        said += "; no p where the values of neither group vary, which leaves nothing to test by"
     lone = sum(len(group.run_ids) == 1 for group in grouping.groups)
     if lone:
         said += f"; {lone} of {len(grouping.groups)} groups have a single run, which has no interval and no test"
     return said + "."
+
+
+def _never_varies(grouping: Grouping) -> bool:
+    """Whether a shown metric is the same in all runs of the baseline's group, and so it is in those of another."""
+    base = next((group for group in grouping.groups if group.is_baseline), None)
+    if base is None:
+        return False
+
+    def still(group: Group, key: str) -> bool:
+        estimate = group.estimates.get(key)
+        return estimate is not None and estimate.deviation == 0
+
+    others = [group for group in grouping.groups if group is not base]
+    return any(
+        still(base, metric.key) and any(still(group, metric.key) for group in others) for metric in grouping.metrics
+    )
 
 
 def document(grouping: Grouping) -> dict[str, Any]:

@@ -53,11 +53,14 @@ def weight(value: Any) -> int:
     return len(text.encode("utf-8", "replace")) + 5 * sum(map(text.count, "<>&"))
 
 
+def shortened(value: str, most: int = MOST_OF_A_VALUE) -> str:
+    return value if len(value) <= most else f"{value[: most - 1]}…"
+
+
 def _cut(column: Column) -> Column:
-    return {key: [_shortened(one) for one in value] if key == "values" else value for key, value in column.items()} | (
-        {"same": _shortened(column["same"])} if "same" in column else {}
+    def cut(value: str | None) -> str | None:
+        return None if value is None else shortened(value)
+
+    return {key: [cut(one) for one in value] if key == "values" else value for key, value in column.items()} | (
+        {"same": cut(column["same"])} if "same" in column else {}
     )
-
-
-def _shortened(value: str | None) -> str | None:
-    return value if value is None or len(value) <= MOST_OF_A_VALUE else f"{value[: MOST_OF_A_VALUE - 1]}…"

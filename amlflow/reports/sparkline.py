@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 _BARS = "▁▂▃▄▅▆▇█"
 WIDTH = 12
+# Differences and sums of values beyond it may be more than a float holds.
+_LARGE = 1e300
 
 
 def sparkline(values: Sequence[float], width: int = WIDTH) -> str:
@@ -18,6 +20,8 @@ def sparkline(values: Sequence[float], width: int = WIDTH) -> str:
     if len(values) < 3 or not finite:
         return ""
     low, high, mean = min(finite), max(finite), sum(finite) / len(finite)
+    if max(-low, high) > _LARGE:
+        return sparkline([value / 2**64 for value in values], width)
     shown = values if len(values) <= width else [_outlier(part, mean) for part in _parts(values, width)]
     span = high - low
     return "".join(" " if not math.isfinite(v) else _BARS[round((v - low) / span * 7) if span else 3] for v in shown)

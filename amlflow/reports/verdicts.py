@@ -9,9 +9,11 @@ from typing import Any
 from amlflow.reports import gates, groups
 from amlflow.reports.comparison import Comparison
 from amlflow.reports.groups import Estimate, Group, Grouping
-from amlflow.reports.room import weight
+from amlflow.reports.room import shortened, weight
 
 MOST_CHECKS = 500
+# Params may be thousands of characters long, and stand in the sentences of gates and in the names of groups.
+MOST_OF_A_SENTENCE = 1_000
 # Of a page's 20 MB the groups may take so much; 5,000 groups of 20 metrics take about half of it.
 MOST_GROUP_BYTES = 4_000_000
 
@@ -28,7 +30,7 @@ class Verdicts:
 
 
 def verdicts(comparison: Comparison) -> Verdicts:
-    """`gates` and `groups`, each null where none was asked for."""
+    """`gates` and `groups`, each null where none was asked for. A gate's row names a run by its position, a group by its name."""
     notes: list[str] = []
     grouping = comparison.grouping
     data = {
@@ -39,18 +41,27 @@ def verdicts(comparison: Comparison) -> Verdicts:
 
 
 def _gates(comparison: Comparison, notes: list[str]) -> dict[str, Any]:
-    rows = gates.rows(comparison.findings)
-    if len(rows) > MOST_CHECKS:
-        notes.append(f"The first {MOST_CHECKS} of {len(rows)} gate checks, those that failed before the others.")
-    failed = sum(finding.outcome != "passed" for finding in comparison.findings)
-    return {"summary": gates.summary(comparison.findings), "rows": rows[:MOST_CHECKS], "failed": failed}
+    findings = gates.failures_first(comparison.findings)
+    if len(findings) > MOST_CHECKS:
+        notes.append(f"The first {MOST_CHECKS} of {len(findings)} gate checks, those that failed before the others.")
+    failed = sum(finding.outcome != "passed" for finding in findings)
+    positions = {run.id: index for index, run in enumerate(comparison.runs)}
+    rows = [
+        [
+            one.mark(),
+            positions.get(one.subject_id, shortened(one.subject)),
+            shortened(one.sentence(), MOST_OF_A_SENTENCE),
+        ]
+        for one in findings[:MOST_CHECKS]
+    ]
+    return {"summary": gates.summary(findings), "rows": rows, "failed": failed}
 
 
 def _groups(grouping: Grouping, comparison: Comparison, notes: list[str]) -> dict[str, Any]:
     positions = {run.id: index for index, run in enumerate(comparison.runs)}
     found = {
         "explanation": groups.explanation(grouping),
-        "names": [group.name for group in grouping.groups],
+        "names": [shortened(group.name) for group in grouping.groups],
         "runs": [[positions[run] for run in group.run_ids] for group in grouping.groups],
         "baseline": next((index for index, group in enumerate(grouping.groups) if group.is_baseline), None),
     }

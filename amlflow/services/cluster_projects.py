@@ -87,8 +87,6 @@ def plan(request: ProjectRequest, options: ClusterOptions) -> ClusterPlan:
             "--env-manager is for projects that run here.",
             "On a cluster the project runs in the cluster's Python, with the packages of its environment file.",
         )
-    if request.options.offline:
-        raise UsageError("A run on a cluster cannot be --offline.", "Leave one of the two out.")
     source = sources.fetch(request.uri, request.version)
     project = project_files.load(source.project_folder)
     if project.docker_env is not None:
@@ -312,7 +310,8 @@ def _packages(project: Project) -> list[str]:
 @contextlib.contextmanager
 def _archive(planned: ClusterPlan) -> Iterator[BinaryIO]:
     with tempfile.TemporaryFile() as content:
-        with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        # A ZIP has no times before 1980; the project is known by its content.
+        with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=1, strict_timestamps=False) as archive:
             for name, path in planned.code.files:
                 archive.write(path, name)
         yield cast("BinaryIO", content)

@@ -11,7 +11,7 @@ from amlflow.errors import NotFound, UsageError
 from amlflow.reports.comparison import MOST_IN_COLUMNS, Comparison, MetricRow, ParamRow
 from amlflow.reports.gates import Finding
 from amlflow.reports.grid import Direction
-from amlflow.reports.groups import Grouping, GroupMetric
+from amlflow.reports.groups import Group, Grouping, GroupMetric
 from amlflow.services.directions import direction
 from amlflow.services.references import Choice
 from amlflow.services.sources import Sources, split
@@ -19,6 +19,7 @@ from amlflow.workspaces.base import Run, RunQuery
 
 if TYPE_CHECKING:
     from amlflow.services.expressions import Expression
+    from amlflow.services.gates import Subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,12 +252,20 @@ def _findings(
             # What is judged is all but this very subject.
             subjects = [replace(subject) for subject in subjects]
     else:
-        means = [{key: of.mean for key, of in group.estimates.items()} for group in grouping.groups]
-        pairs = zip(grouping.groups, means, strict=True)
-        subjects = [Subject("", group.name, metrics, group.params) for group, metrics in pairs]
+        subjects = [_subject(group) for group in grouping.groups]
         whose = next((at for at, group in enumerate(grouping.groups) if group.is_baseline), None)
         base = subjects[whose] if whose is not None else None
     return gates.judge(expressions, subjects, base)
+
+
+def _subject(group: Group) -> Subject:
+    """A group for its gates. A mean over the runs that did not crash says nothing of those that did."""
+    from amlflow.services.gates import Subject
+
+    size = len(group.run_ids)
+    means = {key: of.mean for key, of in group.estimates.items() if of.n == size}
+    lacking = {key: size - of.n for key, of in group.estimates.items() if of.n < size}
+    return Subject("", group.name, means, group.params, size, lacking)
 
 
 def _check_known(asked: Sequence[str], known: set[str], what: str) -> None:

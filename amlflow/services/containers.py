@@ -10,7 +10,7 @@ from pathlib import Path
 
 from amlflow import documents
 from amlflow.errors import AmlflowError, UsageError
-from amlflow.journal import attach
+from amlflow.journal import attach, datasets
 from amlflow.mlproject.file import Project
 
 _ENGINES = ("docker", "podman")
@@ -56,7 +56,7 @@ def _passed(environment: os._Environ[str]) -> list[str]:
         "MLFLOW_EXPERIMENT_NAME",
     ]
     journal = ["PYTHONPATH", "AMLFLOW_RUN", attach.JOURNAL, attach.BEHIND, attach.PREFIX, attach.TOKEN, attach.DRAINED]
-    journal += [attach.DURABILITY, attach.RANK_ZERO]
+    journal += [attach.DURABILITY, attach.RANK_ZERO, datasets.ROWS]
     return list(dict.fromkeys([*own, *journal, *(name for name in environment if name.startswith("MLFLOW_"))]))
 
 

@@ -6,7 +6,7 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,9 @@ def plan(workspace: Workspace, request: DeployRequest) -> tuple[DeployTarget, Pl
     source, model = find_model(workspace, request.model)
     registry.check_complete(model.folder, model.mlmodel, source.label)
     options = request.options.named(request.options.name or endpoint_name(source))
-    if options.collect is not None:
-        _check_columns(model.mlmodel, source.label, options.collect)
+    unchecked = _check_columns(model.mlmodel, source.label, options.collect) if options.collect is not None else []
     made = target.plan(model, options)
+    made = replace(made, warnings=(*made.warnings, *unchecked))
     if made.fresh:
         _check_free(workspace, request.target, options.name)
     return target, made
@@ -199,17 +199,24 @@ def _targets(workspace: Workspace) -> dict[str, DeployTarget]:
     return {name: find_target(workspace, name) for name in known}
 
 
-def _check_columns(mlmodel: Mapping[str, Any], label: str, collect: Collecting) -> None:
-    """Raises `UsageError` for a column that the model has not: a misspelt one would be collected after all."""
-    found = signature.read(mlmodel.get("signature"))
-    known = found.names if found else []
-    for name in (*collect.dropped, *collect.hashed):
-        if known and name not in known:
+def _check_columns(mlmodel: Mapping[str, Any], label: str, collect: Collecting) -> list[str]:
+    """Raises `UsageError` for a column that the model has not: a misspelt one would be collected after all. Returns what to say
+    where the model does not tell its columns."""
+    asked = [*dict.fromkeys([*collect.dropped, *collect.hashed])]
+    known = signature.input_names(mlmodel.get("signature"))
+    if asked and not known:
+        return [
+            f"Warning: The model {label} does not tell its columns by name, so nobody has checked that there is "
+            f"{' or '.join(map(repr, asked))}: what is misspelt is collected as it is. `amlflow endpoint data` shows the names."
+        ]
+    for name in asked:
+        if name not in known:
             near = nearest(name, known)
             raise UsageError(
                 f"The model {label} has no column {name!r} to leave out or to hash.{f' Did you mean {near}?' if near else ''}",
                 f"It has {', '.join(known)}.",
             )
+    return []
 
 
 def _check_free(workspace: Workspace, target: str, name: str) -> None:

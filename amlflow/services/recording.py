@@ -45,7 +45,8 @@ class Options:
     @property
     def variables(self) -> dict[str, str]:
         """Those by which a program on any machine learns of the options that are its own."""
-        return {datasets.ROWS: str(self.dataset_rows)} if self.dataset_rows else {}
+        rows = {datasets.ROWS: str(self.dataset_rows)} if self.dataset_rows else {}
+        return {**rows, attach.RANK_ZERO: "1"} if self.rank_zero else rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +155,6 @@ class Recorder:
             attach.DRAINED: "1",
             attach.DURABILITY: self._options.durability,
         }
-        if self._options.rank_zero:
-            env[attach.RANK_ZERO] = "1"
         env.update(self._options.variables)
         with contextlib.ExitStack() as stack:
             if not self._offline:

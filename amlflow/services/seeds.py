@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from amlflow.errors import NotFound
@@ -45,55 +45,55 @@ def estimate(values: Sequence[float]) -> Estimate:
     """The mean and its confidence interval: mean ± t(0.975, n - 1) · s / sqrt(n), for values that are normally distributed
     (NIST/SEMATECH e-Handbook of Statistical Methods, 1.3.5.2)."""
     n, mean = len(values), _mean(values)
-    variance = _variance(values, mean)
-    if variance is None:
+    deviation = _deviation(values, mean)
+    if deviation is None:
         return Estimate(n, mean, None, None)
     from scipy.special import stdtrit
 
-    deviation, quantile = math.sqrt(variance), float(stdtrit(n - 1, (1 + CONFIDENCE) / 2))
-    return Estimate(n, mean, deviation, quantile * deviation / math.sqrt(n))
+    half_width = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) / math.sqrt(n) * deviation
+    return Estimate(n, mean, deviation, half_width if math.isfinite(half_width) else None)
 
 
 def welch(first: Sequence[float], second: Sequence[float]) -> Welch | None:
     """Welch's t-test of two means whose variances may differ, with the degrees of freedom of Welch and Satterthwaite
     (B. L. Welch, Biometrika 34, 1947): t = (m1 - m2) / sqrt(s1²/n1 + s2²/n2). None where a side has fewer than two values or one
-    that is not finite, or where neither side varies."""
+    that is not finite, where neither side varies, or where the means are further apart than a number holds."""
     if not first or not second:
         return None
     means = [_mean(values) for values in (first, second)]
-    variances = [_variance(values, mean) for values, mean in zip((first, second), means, strict=True)]
-    if variances[0] is None or variances[1] is None:
+    deviations = [_deviation(values, mean) for values, mean in zip((first, second), means, strict=True)]
+    if deviations[0] is None or deviations[1] is None:
         return None
-    a, b = variances[0] / len(first), variances[1] / len(second)
-    if a + b == 0:
+    # Squares of values beyond 1e±154 are no numbers, so that the errors are squared as shares of their whole.
+    errors = deviations[0] / math.sqrt(len(first)), deviations[1] / math.sqrt(len(second))
+    whole, apart = math.hypot(*errors), means[0] - means[1]
+    if whole == 0 or not math.isfinite(whole) or not math.isfinite(apart):
         return None
     from scipy.special import stdtr
 
-    t = (means[0] - means[1]) / math.sqrt(a + b)
-    df = (a + b) ** 2 / (a**2 / (len(first) - 1) + b**2 / (len(second) - 1))
+    t = apart / whole
+    a, b = ((error / whole) ** 2 for error in errors)
+    df = 1 / (a**2 / (len(first) - 1) + b**2 / (len(second) - 1))
     return Welch(t, df, 2 * float(stdtr(df, -abs(t))))
-
-
-def _sum(values: Iterable[float]) -> float:
-    numbers = list(values)
-    try:
-        return math.fsum(numbers)
-    except (OverflowError, ValueError):
-        # Beyond what a float holds, or infinities of both signs: as plain addition has it.
-        return sum(numbers)
 
 
 def _mean(values: Sequence[float]) -> float:
     """Of equal values that value: a third of their sum may differ from it, and they would seem to vary."""
-    return values[0] if len(set(values)) == 1 else _sum(values) / len(values)
+    if len(set(values)) == 1:
+        return values[0]
+    try:
+        return math.fsum(values) / len(values)
+    except (OverflowError, ValueError):
+        # Their sum is beyond what a float holds, or there are infinities of both signs.
+        return sum(value / len(values) for value in values)
 
 
-def _variance(values: Sequence[float], mean: float) -> float | None:
+def _deviation(values: Sequence[float], mean: float) -> float | None:
     """That of the sample; None where there is none."""
     if len(values) < 2:
         return None
-    variance = _sum((value - mean) * (value - mean) for value in values) / (len(values) - 1)
-    return variance if math.isfinite(variance) else None
+    deviation = math.hypot(*(value - mean for value in values)) / math.sqrt(len(values) - 1)
+    return deviation if math.isfinite(deviation) else None
 
 
 def _group(name: str, params: Mapping[str, str], runs: Sequence[Run], baseline: Run | None) -> Group:

@@ -70,6 +70,11 @@ def plan(request: ProjectRequest, options: RemoteOptions) -> RemotePlan:
     """Fetch the project and work out its job; nothing is sent. Raises `UsageError` or `NotFound` for what is wrong here."""
     if request.env_manager:
         raise UsageError("--env-manager is for projects that run here.", "Use --environment with --compute.")
+    if request.options.rank_zero and options.distribution == "tensorflow":
+        raise UsageError(
+            "--rank-zero-only knows the first process of --distribution pytorch and mpi; those of tensorflow have no rank.",
+            "Leave it out, and log in the program where its TF_CONFIG names the first worker.",
+        )
     source = sources.fetch(request.uri, request.version)
     project = project_files.load(source.project_folder)
     entry_point = project.entry_point(request.entry_point)

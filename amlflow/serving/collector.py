@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional, Sequence
 
 from .payload import Payload
-from .signature import Signature, from_text
+from .signature import Column, Signature, from_text, typed
 
 INPUTS, OUTPUTS = "model_inputs", "model_outputs"
 ID_HEADER = b"x-request-id"
@@ -43,7 +43,8 @@ _SALT = ".salt"
 
 class Rules(NamedTuple):
     """`rate` is the share of requests that are collected, 0 to 1; `dropped` columns are left out, `hashed` ones replaced by a
-    keyed SHA-256 whose key stays in the folder; `limit_bytes` bounds what is kept: the oldest files go first."""
+    keyed SHA-256 whose key stays in the folder, the same for a value however a client writes it; `limit_bytes` bounds what is
+    kept: the oldest files go first."""
 
     folder: str
     source: str = ""
@@ -195,13 +196,23 @@ class Collector:
         if columns is None and self._signature is not None:
             columns = self._signature.names
         found = _rows(columns, payload.rows)
-        if payload.text and self._signature is not None:
-            kinds = {column.name: column for column in self._signature.columns}
-            for row in found:
-                for name, value in row.items():
-                    if name in kinds and isinstance(value, str):
-                        row[name] = from_text(kinds[name], value)
+        for name, column in self._kinds(columns).items() if payload.text or self._rules.hashed else ():
+            is_hashed = name in self._rules.hashed
+            for row in found if payload.text or is_hashed else ():
+                value = row.get(name)
+                if payload.text and isinstance(value, str):
+                    value = row[name] = from_text(column, value)
+                if is_hashed and value is not None:
+                    row[name] = typed(column, value)
         return found
+
+    def _kinds(self, columns: Optional[list[str]]) -> dict[str, Column]:
+        """The signature's columns by the names that a request gives them; where it has no names, its order counts."""
+        if self._signature is None:
+            return {}
+        unnamed = self._signature.columns[0].name is None
+        names = columns if columns is not None and unnamed else self._signature.names
+        return dict(zip(names, self._signature.columns))  # noqa: B905 - Python 3.9 has no strict
 
     def _allowed(self, row: dict[str, Any]) -> dict[str, Any]:
         # JSON has neither NaN nor the infinities.
@@ -212,7 +223,7 @@ class Collector:
         }
         for name in self._rules.hashed:
             if kept.get(name) is not None:
-                text = json.dumps(kept[name], sort_keys=True, default=str).encode()
+                text = json.dumps(_one_kind(kept[name]), sort_keys=True, default=str).encode()
                 kept[name] = hmac.new(self._salt(), text, hashlib.sha256).hexdigest()[:32]
         return kept
 
@@ -245,6 +256,15 @@ def _facts(file: Path) -> tuple[float, int]:
         facts = file.stat()
         return facts.st_mtime, facts.st_size
     return 0.0, 0
+
+
+def _one_kind(value: Any) -> Any:
+    """JSON has one kind of number: 1.0 is the whole 1, wherever it stands."""
+    if type(value) is float and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_one_kind(item) for item in value]
+    return {name: _one_kind(item) for name, item in value.items()} if isinstance(value, dict) else value
 
 
 def _outputs(predictions: Any) -> list[dict[str, Any]]:

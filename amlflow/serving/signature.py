@@ -7,8 +7,10 @@ never good for a number, nor a fraction for an `integer`; a number may be missin
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import struct
 from typing import Any, NamedTuple, Optional
 
 from .payload import Payload, Refused, _kind
@@ -43,6 +45,17 @@ def read(signature: Optional[dict[str, Any]]) -> Optional[Signature]:
         columns.append(Column(field.get("name"), field["type"], field.get("required", True)))
     named = {column.name is not None for column in columns}
     return Signature(columns) if len(named) == 1 else None
+
+
+def input_names(signature: Optional[dict[str, Any]]) -> list[str]:
+    """What the collector calls the columns, whatever is in them; none where the signature does not tell."""
+    fields = json.loads((signature or {}).get("inputs") or "[]")
+    names = [field.get("name") for field in fields]
+    if None not in names:
+        return [str(name) for name in names]
+    # Columns of a table have their places for names; what a tensor without a name has is as its rows are.
+    found = read({"inputs": json.dumps(fields)})
+    return found.names if found else []
 
 
 def enforce(signature: Signature, payload: Payload) -> list[list[Any]]:
@@ -130,6 +143,19 @@ def from_text(column: Column, value: str) -> Any:
         return int(text) if column.type in INTEGERS else float(text)
     except ValueError:
         return value
+
+
+def typed(column: Column, value: Any) -> Any:
+    """A number as the column's type holds it, however a client has written it; anything else as it is."""
+    if type(value) is float and column.type in INTEGERS and value.is_integer():
+        return int(value)
+    if column.type not in FLOATS or not _is_float(value):
+        return value
+    with contextlib.suppress(OverflowError):
+        value = float(value)
+        if column.type == "float":
+            value = struct.unpack("f", struct.pack("f", value))[0]
+    return value
 
 
 def _is_float(value: Any) -> bool:

@@ -75,7 +75,8 @@ def _collector(spec: dict[str, Any], model: Any) -> Any:
     from .collector import Collector, Rules
     from .signature import read
 
-    signature = read(model.metadata.get("signature"))
+    # Params are no columns: what is collected has its names and types beside them, too.
+    signature = read({**(model.metadata.get("signature") or {}), "params": None})
     if not shipped:
         collector = Collector(Rules(**spec["collect"]), signature)
         atexit.register(collector.close)

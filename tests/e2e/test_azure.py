@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 
 PROJECT = {
@@ -89,11 +90,42 @@ def test_what_would_fail_later_is_refused_before_it_is_sent(amlflow: Any, tiny: 
     assert amlflow(*base, "--compute", "cpu-cluster", "--instances", "9").code == 2
     assert amlflow(*base, "--compute", "cpu-cluster", "--distribution", "pytorhc").code == 2
     assert amlflow(*base, "--compute", "cpu-cluster", "--shm-size", "8 gigs").code == 2
+    for refused, options in (
+        ("--system-metrics and --require-model are", ("--require-model", "--system-metrics", "--dry-run")),
+        ("--durability is", ("--durability", "process")),
+        ("--dataset-rows is", ("--dataset-rows", "5", "--export", "job.yml")),
+        ("--rank-zero-only knows", ("--rank-zero-only", "--distribution", "tensorflow")),
+    ):
+        done = amlflow(*base, "--compute", "cpu-cluster", *options)
+        assert (done.code, done.out) == (2, "")
+        assert refused in done.err
     assert amlflow(*base, "--compute", "cpu-cluster", "-w", "local").code == 1
     assert amlflow.ok("job", "list", "-q").out == before
     plan = amlflow.ok(*base, "--compute", "cpu-cluster", "--dry-run", "-o", "json").json
     assert "train.py" in plan["files"]
     assert amlflow.ok("job", "list", "-q").out == before
+
+
+def test_how_a_job_s_run_is_recorded(amlflow: Any, azure: Any, project: Callable[..., Path]) -> None:
+    amlflow.ok("compute", "create", "cpu-cluster", "--max", "2", "-q")
+    program = """
+import os
+import mlflow
+import pandas
+mlflow.log_metric(f"seen-by-{os.environ['RANK']}", 1)
+mlflow.log_input(mlflow.data.from_pandas(pandas.DataFrame({"a": range(9)}), digest="d"), context="training")
+"""
+    project({"MLproject": "entry_points: {main: {command: python -W ignore train.py}}\n", "train.py": program})
+    options = ("--distribution", "pytorch", "--processes", "2", "--rank-zero-only", "--dataset-rows", "4")
+    amlflow.ok(
+        *("run-project", "proj", "--compute", "cpu-cluster", "-e", "recorded", "--environment", "image:python:3.11"),
+        *options,
+    )
+    (run,) = amlflow.ok("run", "list", "-e", "recorded", "-o", "json").json
+    assert run["metrics"] == {"seen-by-0": 1.0}
+    amlflow.ok("run", "download", run["run_id"], "amlflow/datasets", "--to", "rows")
+    (file,) = (amlflow.cwd / "rows").rglob("*.parquet")
+    assert len(pandas.read_parquet(file)) == 4
 
 
 def test_an_exported_job_is_one_for_azures_own_tools(amlflow: Any, tiny: Path) -> None:

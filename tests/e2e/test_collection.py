@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+import yaml
 from deployable import ROW
 
 COLLECT = ("--target", "local", "--env-manager", "local", "--collect")
@@ -21,6 +24,36 @@ def lines(amlflow: Any, kind: str, count: int) -> list[dict[str, Any]]:
             return found
         assert time.monotonic() < deadline, f"{len(found)} of {count}"
         time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("signature", "said", "code"),
+    [
+        ({"inputs": '[{"type": "long", "name": "age"}]', "params": '[{"name": "p", "type": "long"}]'}, "'age'", 2),
+        ({"inputs": '[{"type": "array", "items": {"type": "long"}, "name": "age"}]'}, "'age'", 2),
+        (
+            {"inputs": '[{"type": "tensor", "tensor-spec": {"dtype": "f8", "shape": [-1, 2]}, "name": "age"}]'},
+            "'age'",
+            2,
+        ),
+        ({"inputs": '[{"type": "tensor", "tensor-spec": {"dtype": "f8", "shape": [-1, 2]}}]'}, "nobody has checked", 0),
+        (None, "nobody has checked", 0),
+    ],
+)
+def test_a_misspelt_column_is_refused_wherever_the_columns_are_known(
+    amlflow: Any, deployable: Path, signature: Any, said: str, code: int
+) -> None:
+    folder = Path(shutil.copytree(deployable / "one", amlflow.cwd / "model"))
+    mlmodel = yaml.safe_load((folder / "MLmodel").read_text())
+    (folder / "MLmodel").write_text(yaml.safe_dump({**mlmodel, "signature": signature}))
+    for option in ("--collect-drop", "--collect-hash"):
+        done = amlflow("deploy", "./model", *COLLECT, "--dry-run", option, "agge")
+        assert (done.code, bool(done.out)) == (code, not code)
+        assert said in done.err
+        assert "'agge'" in done.err
+    if code:
+        known = amlflow.ok("deploy", "./model", *COLLECT, "--dry-run", "--collect-drop", "age")
+        assert known.err == ""
 
 
 def test_a_local_endpoint_collects(amlflow: Any, deployable: Path) -> None:

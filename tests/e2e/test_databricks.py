@@ -187,10 +187,11 @@ sys.exit(int(float(sys.argv[3])))
 """,
 }
 RUN = ("-w", "databricks", "run-project", "proj", "--compute")
+BESIDE = ("--dataset-rows", "100", "--require-model", "--durability", "write", "--system-metrics", "--rank-zero-only")
 
 
 def test_a_project_runs_on_a_cluster(amlflow: Any, databricks: Host, project: Any) -> None:
-    project(PROJECT)
+    os.utime(project(PROJECT) / "train.py", (0, 0))
     experiment, text = f"cluster {uuid.uuid4().hex[:8]}", "a 'b' $(id) \"c\""
     done = amlflow.ok(*RUN, "databricks:small cluster", "-e", experiment, "-P", f"text={text}", "--timeout", "1h")
     assert done.out.startswith(f"text {text}\ndata some data\n")
@@ -303,6 +304,11 @@ def test_what_a_cluster_cannot_run_is_refused_before_it_is_sent(amlflow: Any, da
         (2, "is not in the project", (*RUN, "databricks:small cluster", "-P", "data=outside.txt")),
         (2, "--instances is for a job", (*RUN, "databricks:small cluster", "--instances", "2")),
         (2, "--offline", (*RUN, "databricks:small cluster", "--offline")),
+        (
+            2,
+            "--require-model and --dataset-rows are for a program that runs here",
+            (*RUN, "databricks:small cluster", *BESIDE),
+        ),
         (2, "is in the state ERROR", (*RUN, "databricks:broken")),
         (2, "is no folder of a volume", (*RUN, "databricks:small cluster", "--upload-to", "dbfs:/tmp")),
         (1, "databricks:CLUSTER", (*RUN, "cpu-cluster")),

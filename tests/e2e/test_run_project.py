@@ -283,12 +283,12 @@ def test_a_project_in_a_container(amlflow: Any, project: Callable[..., Path]) ->
         {
             "MLproject": f"docker_env:\n  image: {image}\n  environment: [[GREETING, hello there]]\n"
             "entry_points:\n  main:\n    parameters: {x: string}\n"
-            "    command: 'echo \"$GREETING\" {x} $MLFLOW_RUN_ID > out.txt; cat out.txt'\n"
+            "    command: 'echo \"$GREETING\" {x} $MLFLOW_RUN_ID $AMLFLOW_KEEP_DATASETS > out.txt; cat out.txt'\n"
         }
     )
-    result = amlflow.ok("run-project", "proj", "-P", "x=$(touch owned)")
+    result = amlflow.ok("run-project", "proj", "-P", "x=$(touch owned)", "--dataset-rows", "7")
     (run,) = runs(amlflow)
-    assert result.out == f"hello there $(touch owned) {run['run_id']}\n"
+    assert result.out == f"hello there $(touch owned) {run['run_id']} 7\n"
     assert (amlflow.cwd / "proj/out.txt").read_text() == result.out
     assert run["tags"]["mlflow.project.env"] == "docker"
     assert not (amlflow.cwd / "proj/owned").exists()

@@ -26,6 +26,21 @@ def test_spans_and_moments_are_read() -> None:
         windows.moment_ms("yesterday", "--until")
 
 
+def test_spans_and_moments_beyond_what_a_calendar_holds_are_refused() -> None:
+    assert windows.duration_ms("5200w", "--window") == 5200 * 7 * 24 * HOUR_MS
+    for wrong in ("9" * 400 + "d", "40000d", "1" * 50 + "s"):
+        with pytest.raises(UsageError, match="longer than 100 years") as refused:
+            windows.duration_ms(wrong, "--window")
+        assert len(refused.value.paragraph()) < 200
+    for wrong in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"):
+        with pytest.raises(UsageError, match=r"--until .* years 1 to 9999"):
+            windows.moment_ms(wrong, "--until")
+    for text in ("0001-01-01", "9999-12-31"):
+        assert windows.stamp(windows.moment_ms(text, "")).endswith(text.lstrip("0"))
+    first = windows.moment_ms("0001-01-02", "")
+    assert windows.Window(first - windows.duration_ms("100w", ""), first).label.endswith("1-01-01 to 1-01-02")
+
+
 def test_windows_begin_at_whole_multiples() -> None:
     found = windows.split(HOUR_MS + 5, 3 * HOUR_MS + 1, HOUR_MS)
     assert [window.start_ms for window in found] == [HOUR_MS, 2 * HOUR_MS, 3 * HOUR_MS]

@@ -3,12 +3,14 @@ from __future__ import annotations
 import math
 import random
 import re
+import sys
 
 import pytest
 
 from amlflow.reports.chart import Line, chart, lines, reduced
 from amlflow.workspaces.base import MetricPoint, Run
 
+LARGEST = sys.float_info.max
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -64,6 +66,32 @@ def test_gaps_lone_values_and_nothing_at_all_are_drawn() -> None:
     assert chart("m", [Line("nan", [(0, math.nan)])], "step", 80, False).startswith("m\n  a nan: last nan")
     flat = chart("m", [Line("flat", [(x, 0.0) for x in range(5)])], "step", 80, False)
     assert any("⠒" in row or "⠤" in row or "⣀" in row or "⠉" in row for row in flat.split("\n"))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [-1.7e308, 1.7e308, 0.0, 5.0],
+        [LARGEST, LARGEST, -LARGEST],
+        [LARGEST] * 3,
+        [-LARGEST] * 3,
+        [0.0, 5e-324, 1e-323],
+        [0.3, 0.1 + 0.2, 0.3],
+    ],
+)
+def test_values_of_any_size_are_drawn(values: list[float]) -> None:
+    drawn = chart("m", [Line("one", list(enumerate(values)))], "step", 80, False)
+    assert "inf" not in drawn
+    rows = [row.split("|") for row in drawn.split("\n") if re.search("[\u2800-\u28ff]", row)]
+    labels = [float(label) for label, _ in rows]
+    assert labels == sorted(labels, reverse=True)
+    dotted = [dots for _, dots in rows if re.search("[\u2801-\u28ff]", dots)]
+    assert len(dotted) == 1 if len(set(values)) == 1 else len(dotted) > 10
+
+
+def test_steps_that_a_float_cannot_tell_apart_are_drawn() -> None:
+    far = 2**62
+    assert "last 2, 2 values" in chart("m", [Line("one", [(far, 1.0), (far + 1, 2.0)])], "step", 80, False)
 
 
 def test_a_name_cannot_command_the_terminal() -> None:

@@ -27,6 +27,12 @@ def test_a_spike_in_a_long_history_is_never_smoothed_away() -> None:
     assert line.count("█") == 1
 
 
+def test_a_sparkline_of_the_largest_numbers_has_their_shape() -> None:
+    assert sparkline([-1.7e308, 1.7e308, 0, 5]) == sparkline([-1.7, 1.7, 0, 0]) == "▁█▅▅"
+    spike = [1.7e308] * 100 + [-1.7e308] + [1.7e308] * 100
+    assert sparkline(spike).count("▁") == 1
+
+
 def test_a_cell_never_breaks_out_of_a_markdown_table() -> None:
     shown = markdown(Grid(["", "a|b"], [["x\ny", "<script>"]], frozenset({1})))
     assert shown == "|   | a\\|b |\n| --- | ---: |\n| x y | &lt;script> |\n"

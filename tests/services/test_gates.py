@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import pytest
 
@@ -36,6 +37,51 @@ def test_a_missing_metric_or_nan_is_no_pass() -> None:
     assert (nan.outcome, nan.reason) == ("error", "a side of '>' is NaN")
     (base,) = judge(read(["mse > baseline"], True), [Subject("5", "x", {"mse": 1}, {}), BASE], BASE)
     assert (base.outcome, base.reason) == ("error", "the baseline has no metric or param 'mse' (is 'rmse' meant?)")
+
+
+def test_a_mean_over_some_runs_of_a_group_is_no_pass() -> None:
+    group = Subject("", "lr=0.1", {"auc": 0.9}, {"acc": "0.9"}, 3, {"acc": 1})
+    base = Subject("", "lr=0.2", {"auc": 0.9}, {}, 4, {"acc": 2})
+    findings = judge(read(["acc < 0.8", "auc < 0.8", "params.acc < 0.8"], False), [group], None)
+    assert [found.outcome for found in findings] == ["error", "passed", "passed"]
+    assert findings[0].sentence() == "acc < 0.8 cannot be decided: 1 of 3 runs lacks the metric 'acc'"
+    (both,) = judge(read(["acc < baseline"], True), [group, base], base)
+    assert (
+        both.reason
+        == "1 of 3 runs lacks the metric 'acc' and 2 of 4 runs of the baseline's group lack the metric 'acc'"
+    )
+
+
+def test_the_values_that_are_told_never_say_the_opposite() -> None:
+    def told(gate: str, auc: float, base: float) -> str:
+        baseline = Subject("b", "base", {"auc": base}, {})
+        (found,) = judge(read([gate], True), [Subject("r", "run", {"auc": auc}, {}), baseline], baseline)
+        return found.sentence()
+
+    assert (
+        told("auc < baseline", 0.8 - 1e-9, 0.8)
+        == "auc < baseline is true (auc = 0.7999999990000001, baseline.auc = 0.8)"
+    )
+    assert told("auc == baseline", 0.8 - 1e-9, 0.8).startswith("auc == baseline is false (auc = 0.7999999990000001, ")
+    assert told("auc < 0.8", 0.8 - 1e-9, 0.5) == "auc < 0.8 is true (auc = 0.7999999990000001)"
+    assert told("auc - baseline > 0", 1 / 3 + 1e-12, 1 / 3).startswith(
+        "auc - baseline > 0 is true (auc = 0.33333333333433"
+    )
+    assert told("1 / (auc - baseline) > 0", 1 / 3 + 1e-12, 1 / 3).startswith(
+        "1 / (auc - baseline) > 0 is true (auc = 0.333"
+    )
+    # Where six digits say the same there are no more of them.
+    assert told("auc < baseline", 1 / 3, 2 / 3) == "auc < baseline is true (auc = 0.333333, baseline.auc = 0.666667)"
+
+
+def test_a_metric_that_thousands_of_runs_lack_is_told_in_time() -> None:
+    metrics = {f"validation/metric_{number}": 1.0 for number in range(200)}
+    subjects = [Subject(str(at), "run", {**metrics, f"own_{at}": 1.0}, {}) for at in range(1_000)]
+    started = time.process_time()
+    findings = judge(read(["`validation/metrik_100` > 1", "own_77 > 2"], False), subjects, None)
+    assert time.process_time() - started < 5, "it took 20 s when the nearest name was looked for in each run"
+    assert "validation/metric_100" in findings[0].reason
+    assert [found.outcome for found in findings if found.gate.startswith("own")].count("passed") == 1
 
 
 def test_a_bare_name_is_a_metric_before_it_is_a_param() -> None:

@@ -34,6 +34,31 @@ def test_interval_and_test_are_those_of_scipy(sizes: tuple[int, int], spread: fl
     assert tested.df == pytest.approx(expected.df, rel=1e-6)
 
 
+@pytest.mark.parametrize("exponent", [-1060, -900, -520, -400, 0, 400, 520, 900, 1000])
+def test_values_of_any_size_are_tested_alike(exponent: int) -> None:
+    first, second = [1.0, 2.0, 4.0], [3.0, 5.5, 5.0, 9.0]
+    # SciPy squares the values, which goes wrong from about 1e±77 on; the statistics do not depend on their size.
+    expected = stats.ttest_ind(first, second, equal_var=False)
+    tested = welch(*([math.ldexp(value, exponent) for value in values] for values in (first, second)))
+    assert tested is not None
+    assert (tested.t, tested.p) == pytest.approx((expected.statistic, expected.pvalue), rel=1e-3)
+    assert tested.df == pytest.approx(expected.df, rel=1e-3)
+    found, plain = estimate([math.ldexp(value, exponent) for value in first]), estimate(first)
+    assert found.half_width is not None
+    assert plain.half_width is not None
+    assert math.ldexp(found.half_width, -exponent) == pytest.approx(plain.half_width, rel=1e-3)
+
+
+def test_what_no_float_holds_is_left_out() -> None:
+    largest = 1.7e308
+    assert estimate([largest, largest]).mean == largest
+    assert estimate([largest, largest, -largest]).mean == pytest.approx(largest / 3)
+    assert estimate([1e308, 1e308, -1e308]).half_width is None
+    assert welch([largest, -largest], [1.0, 2.0]) is None
+    assert welch([1e308, 1.1e308], [-1e308, -1.1e308]) is None
+    assert welch([1.0, 2.0], [1e-300, 2e-300]) is not None
+
+
 def test_an_interval_of_a_table() -> None:
     """t(0.975, 4) = 2.776 in any table of Student's t."""
     found = estimate([1.0, 2.0, 3.0, 4.0, 5.0])
@@ -42,7 +67,7 @@ def test_an_interval_of_a_table() -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [[1.0], [1.0, math.nan], [1.0, math.inf], [math.inf, -math.inf], [1e308, 1e308, -1e308]]
+    "values", [[1.0], [1.0, math.nan], [1.0, math.inf], [math.inf, -math.inf], [1.7e308, -1.7e308]]
 )
 def test_what_has_no_interval_has_none(values: list[float]) -> None:
     found = estimate(values)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 import stat
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from amlflow.serving import collector
 from amlflow.serving.collector import Collector, Rules
@@ -85,6 +89,84 @@ def test_columns_are_left_out_or_hashed_alike_by_every_worker(tmp_path: Path) ->
     collect(elsewhere, (rows, [1]), hashed=["code"])
     assert collected(elsewhere, "model_inputs")[0]["data"][0]["code"] != found[0]["code"]
     assert stat.S_IMODE((tmp_path / ".salt").stat().st_mode) == 0o600
+
+
+def hashes(folder: Path, signature: Signature | None, *bodies: str) -> list[list[str]]:
+    """What is kept of the column `x` for each body, JSON's or else CSV."""
+    made = Collector(Rules(str(folder), hashed=["x"]), signature)
+    for body in bodies:
+        payload = parse(body.encode(), "application/json" if body.startswith("{") else "text/csv")
+        made.take([], payload, [None] * len(payload.rows), 100)
+    made.close()
+    return [[row["x"] for row in record["data"]] for record in collected(folder, "model_inputs")]
+
+
+def split(*values: str) -> str:
+    rows = ", ".join(f"[{value}, 0]" for value in values)
+    return f'{{"dataframe_split": {{"columns": ["x", "y"], "data": [{rows}]}}}}'
+
+
+@pytest.mark.parametrize(
+    ("kind", "ways", "csv", "other"),
+    [
+        ("long", ["7", "7.0"], "7", "8"),
+        ("integer", ["-3", "-3.0"], "-3", "3"),
+        ("double", ["1", "1.0", "1e0"], "1.00", "1.5"),
+        ("double", ["9007199254740993", "9007199254740992.0"], "9007199254740993", "9007199254740994"),
+        ("float", ["0.1", "0.10000000149011612"], "0.1", "0.2"),
+        ("boolean", ["true"], "1", "false"),
+        ("string", ['"7"'], "7", '"7.0"'),
+    ],
+)
+def test_a_value_has_one_hash_however_a_client_writes_it(
+    tmp_path: Path, kind: str, ways: list[str], csv: str, other: str
+) -> None:
+    signature = Signature([Column("x", kind, True), Column("y", "long", True)])
+    bodies = [f'{{"dataframe_records": [{{"y": 0, "x": {way}}}]}}' for way in ways]
+    bodies += [f'{{"inputs": [[{way}, 0]]}}' for way in ways]
+    *same, different = hashes(tmp_path, signature, split(*ways), *bodies, f"x,y\n{csv},0\n", split(other))
+    values = [value for found in same for value in found]
+    assert (len(set(values)), len(values)) == (1, 3 * len(ways) + 1)
+    assert different[0] != values[0]
+
+
+def test_without_a_signature_whole_numbers_have_one_hash(tmp_path: Path) -> None:
+    *same, different = hashes(
+        tmp_path,
+        None,
+        split("7", "7.0"),
+        split("[1, 2.0]", "[1.0, 2]"),
+        split('{"a": -0.0}', '{"a": 0}'),
+        split("7.5", '"7"', "true", "1", "7"),
+    )
+    assert [len(set(values)) for values in same] == [1, 1, 1]
+    assert len(set(different)) == 5
+
+
+def test_columns_without_names_have_their_type_by_their_place(tmp_path: Path) -> None:
+    signature = Signature([Column(None, "double", True), Column(None, "double", True)])
+    kept = hashes(tmp_path, signature, split("1"), "x,y\n1,0\n")
+    assert kept[0] == kept[1]
+
+
+def test_params_of_a_model_leave_its_columns_their_types(tmp_path: Path, deployable: Path) -> None:
+    folder = Path(shutil.copytree(deployable / "one", tmp_path / "model"))
+    mlmodel = yaml.safe_load((folder / "MLmodel").read_text())
+    mlmodel["signature"]["params"] = '[{"name": "p", "type": "long", "default": 1, "shape": null}]'
+    (folder / "MLmodel").write_text(yaml.safe_dump(mlmodel))
+    # A worker changes the variables of its process.
+    program = f"""
+from pathlib import Path
+from amlflow.serving import loader, payload, worker
+made = worker._collector({{"collect": {{"folder": {str(tmp_path)!r}, "hashed": ["age"]}}}}, loader.load(Path({str(folder)!r})))
+json = b'{{"dataframe_records": [{{"age": 1, "sex": 2}}]}}'
+for body, kind in ((json, "application/json"), (b"age,sex\\n1.0,2\\n", "text/csv")):
+    made.take([], payload.parse(body, kind), [1.0], 100)
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True)
+    first, second = (record["data"] for record in collected(tmp_path, "model_inputs"))
+    assert first[0]["age"] == second[0]["age"]
+    assert second[0]["sex"] == 2
 
 
 def test_a_clients_id_is_kept_if_it_is_one(tmp_path: Path) -> None:

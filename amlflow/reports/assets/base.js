@@ -29,6 +29,9 @@ function asNumber(value) {
   return value === 'NaN' ? NaN : value === 'Infinity' ? Infinity : value === '-Infinity' ? -Infinity : null;
 }
 
+// plotly takes what is much larger for no number, and draws lines that it then cannot place.
+const drawable = (value) => Number.isFinite(value) && Math.abs(value) < 1e300;
+
 function numberText(value) {
   if (value === null) return '–';
   if (!Number.isFinite(value)) return String(value);

@@ -11,9 +11,9 @@ function historyTraces(axis, weight) {
   const unit = axis === 'elapsed' ? unitOf(curves.map(([, , {x}]) => x[x.length - 1])) : {name: '', seconds: 1};
   for (const [run, history, {x: places, y}] of curves) {
     const x = unit.seconds === 1 ? places : places.map((place) => place / unit.seconds);
-    gaps += y.filter((value) => !Number.isFinite(value)).length;
+    gaps += y.filter((value) => !drawable(value)).length;
     thinned += history.values.length < history.logged ? 1 : 0;
-    const finite = (values) => values.map((value) => (Number.isFinite(value) ? value : null));
+    const finite = (values) => values.map((value) => (drawable(value) ? value : null));
     const name = literal(shortened(page.labels[run]));
     const line = {color: colourOf(run), dash: dashOf(run), width: 1.6};
     const mode = y.length <= MARKED_POINTS ? 'lines+markers' : 'lines';
@@ -25,7 +25,7 @@ function historyTraces(axis, weight) {
       traces.push({...base, y: finite(y), line});
     }
   }
-  return {traces, runs, gaps, thinned, unit: unit.name, values: curves.flatMap(([, , {y}]) => y.filter(Number.isFinite))};
+  return {traces, runs, gaps, thinned, unit: unit.name, values: curves.flatMap(([, , {y}]) => y.filter(drawable))};
 }
 
 function unitOf(longest) {
@@ -92,7 +92,7 @@ function historyNote(runs, gaps, thinned, weight, lost) {
   const said = ['Drag to zoom, double-click to see all again.'];
   if (thinned) said.push(`${thinned} of these histories ${thinned === 1 ? 'is' : 'are'} longer than the page holds: of each stretch the lowest and the highest value are kept (at most ${page.data.pointsEach} points each).`);
   if (weight && thinned) said.push('The smoothing is of the points that are kept.');
-  if (gaps) said.push(`${gaps} value${gaps === 1 ? ' is' : 's are'} NaN or infinite: a gap.`);
+  if (gaps) said.push(`${gaps} value${gaps === 1 ? ' is' : 's are'} NaN or infinite, or beyond 1e300: a gap.`);
   if (lost) said.push(`${lost} value${lost === 1 ? '' : 's'} of zero or below ${lost === 1 ? 'has' : 'have'} no place on a logarithmic axis.`);
   if (runs < page.shown.length) said.push(`${runs} of ${page.shown.length} runs are ticked.`);
   return said.join(' ');

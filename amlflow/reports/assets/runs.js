@@ -181,12 +181,13 @@ function cell(column, run) {
 // Long text opens to the whole of it, by mouse or key.
 const unfolding = (text, most = 60) => (text.length > most ? element('details', {class: 'unfolding'}, element('summary', {}, shortened(text, most)), text) : text);
 
-function runName(run, limit = 40) {
-  const {name, id} = page.data.runs[run];
-  const label = page.labels[run];
-  const badge = run === page.data.baseline ? element('span', {class: 'badge'}, 'baseline') : null;
-  return [swatchOf(run), element('span', {title: `${name} (${id})`}, shortened(label, limit)), badge];
+function nameAndBadges(run, limit) {
+  const {name, id, deleted} = page.data.runs[run];
+  const badges = [run === page.data.baseline && 'baseline', deleted && 'deleted'].filter(Boolean).map((text) => element('span', {class: 'badge'}, text));
+  return [element('span', {title: `${name} (${id})`}, shortened(page.labels[run], limit)), ...badges];
 }
+
+const runName = (run, limit = 40) => [swatchOf(run), ...nameAndBadges(run, limit)];
 
 function drawTable() {
   const columns = table.columns.filter((column) => table.chosen.has(column.id));

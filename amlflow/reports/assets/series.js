@@ -63,12 +63,12 @@ function along(history, axis) {
 }
 
 // An exponential moving average without the pull towards zero at its beginning: the sum is divided by 1 - weight^n.
-// What is not finite is left as it is and does not count.
+// What is not drawn is left as it is and does not count.
 function smoothed(values, weight) {
   let average = 0;
   let counted = 0;
   return values.map((value) => {
-    if (!Number.isFinite(value)) return value;
+    if (!drawable(value)) return value;
     counted += 1;
     average = weight * average + (1 - weight) * value;
     return average / (1 - weight ** counted);

@@ -9,19 +9,26 @@ function drawGates() {
   if (!gates) return;
   byId('gate-summary').textContent = `${gates.summary}.`;
   byId('gate-summary').className = gates.failed ? 'bad' : 'best';
-  const head = element('tr', {}, ...['gate', 'run', 'found'].map((text) => element('th', {scope: 'col'}, text)));
+  const head = element('tr', {}, ...['gate', page.data.groups ? 'group' : 'run', 'found'].map((text) => element('th', {scope: 'col'}, text)));
+  // A subject is the position of a run, or the name of a group.
+  const called = (subject) => (typeof subject === 'number' ? nameAndBadges(subject, 60) : [element('span', {title: subject}, shortened(subject, 60))]);
   const rows = gates.rows.map(([outcome, subject, sentence]) => element('tr', {},
-    element('td', {class: outcome.endsWith('passed') ? 'best' : 'bad'}, outcome), element('td', {class: 'long', title: subject}, shortened(subject, 60)), element('td', {class: 'wide'}, sentence)));
+    element('td', {class: outcome.endsWith('passed') ? 'best' : 'bad'}, outcome), element('td', {class: 'long'}, ...called(subject)), element('td', {class: 'wide'}, sentence)));
   replace(byId('gate-table'), element('thead', {}, head), element('tbody', {}, ...rows));
 }
 
 const probability = (p) => (p === null || Number.isNaN(p) ? '–' : p < 0.001 ? '< 0.001' : p.toFixed(3));
 
-// The groups with a value of the page's metric, as {group, n, mean, half, p, best}.
+// Each group by the page's metric, as {group, n, mean, half, p, best}; none where the page has no room for it.
 function measuredGroups() {
-  const metric = page.data.groups.metrics[page.data.metrics[page.metric]?.key];
-  if (!metric) return [];
-  return metric.cells.map((cell, group) => cell && {group, n: cell[0], mean: asNumber(cell[1]), half: asNumber(cell[2]), p: asNumber(cell[3]), best: metric.best.includes(group)}).filter(Boolean);
+  const {metrics} = page.data.groups;
+  const key = page.data.metrics[page.metric]?.key;
+  if (!Object.hasOwn(metrics, key)) return [];
+  const {cells, best} = metrics[key];
+  return cells.map((cell, group) => {
+    const [n, mean, half, p] = cell || [0, null, null, null];
+    return {group, n, mean: asNumber(mean), half: asNumber(half), p: asNumber(p), best: best.includes(group)};
+  });
 }
 
 function groupName(group, limit) {
@@ -46,21 +53,21 @@ function drawGroupTable(measured) {
 // Means with their intervals, and behind them the runs that they are of.
 function drawGroupChart(measured) {
   const chart = byId('group-chart');
-  const drawn = measured.filter(({mean}) => Number.isFinite(mean)).slice(0, MOST_GROUPS_DRAWN);
+  const drawn = measured.filter(({mean}) => drawable(mean)).slice(0, MOST_GROUPS_DRAWN);
   if (!drawn.length) {
-    blank(chart, 'No group has a value of this metric.');
+    blank(chart, measured.length ? 'No group has a mean of this metric that can be drawn.' : 'The page has no such metric of the groups.');
     return;
   }
   const {names, runs} = page.data.groups;
   const most = chart.clientWidth < 600 ? 16 : 32;
-  const dots = drawn.flatMap(({group}, place) => runs[group].map((run) => [metricValue(page.metric, run), place, run])).filter(([value]) => Number.isFinite(value));
+  const dots = drawn.flatMap(({group}, place) => runs[group].map((run) => [metricValue(page.metric, run), place, run])).filter(([value]) => drawable(value));
   const look = theme();
   draw(ready(chart), [{
     type: 'scatter', mode: 'markers', x: dots.map(([value]) => value), y: dots.map(([, place]) => place), marker: {color: look.quiet, size: 6, opacity: 0.5},
     text: dots.map(([, , run]) => literal(shortened(page.labels[run], 40))), hovertemplate: '%{text}: %{x:.6g}<extra></extra>',
   }, {
     type: 'scatter', mode: 'markers', x: drawn.map(({mean}) => mean), y: drawn.map((_, place) => place), marker: {color: COLOURS[0], size: 9, symbol: 'diamond'},
-    error_x: {type: 'data', array: drawn.map(({half}) => (Number.isFinite(half) ? half : 0)), color: COLOURS[0], thickness: 1.6},
+    error_x: {type: 'data', array: drawn.map(({half}) => (drawable(half) ? half : 0)), color: COLOURS[0], thickness: 1.6},
     text: drawn.map(({group}) => literal(shortened(names[group], 60))), hovertemplate: '%{text}: mean %{x:.6g}<extra></extra>',
   }], {
     height: 90 + 28 * drawn.length, showlegend: false, hovermode: 'closest', margin: {l: 20, r: 30, t: 12, b: 44},
@@ -75,7 +82,10 @@ function drawGroups() {
   drawGroupTable(measured);
   const {explanation} = page.data.groups;
   const said = [explanation[0].toUpperCase() + explanation.slice(1)];
-  if (measured.length > MOST_GROUPS_DRAWN) said.push(`The first ${MOST_GROUPS_DRAWN} of ${measured.length} groups are drawn${measured.length > MOST_GROUP_ROWS ? `, and ${MOST_GROUP_ROWS} listed` : ''}.`);
+  const drawn = measured.filter(({mean}) => drawable(mean)).length;
+  if (drawn > MOST_GROUPS_DRAWN) said.push(`The first ${MOST_GROUPS_DRAWN} of ${drawn} groups are drawn.`);
+  if (measured.length > MOST_GROUP_ROWS) said.push(`The first ${MOST_GROUP_ROWS} of ${measured.length} groups are listed.`);
+  if (page.shown.length < page.data.runs.length) said.push('Groups are of all runs, whatever the filter keeps.');
   byId('group-note').textContent = said.join(' ');
 }
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from amlflow.errors import AmlflowError, NotFound
+from amlflow.errors import AmlflowError, NotFound, UsageError
 from amlflow.workspaces.abilities import Snapshot
 
 # The service's name of the way in which `_digest` works.
@@ -32,11 +32,12 @@ _CHUNK_BYTES = 1 << 20
 def take(folder: Path, beside: Mapping[str, Path], most_bytes: int) -> Snapshot:
     """The files of the folder that its `.amlignore` (else its `.gitignore` files) lets through, and those of `beside` under their
     own names. A link is followed within the folder; one that leads out is left out, because what it leads to is not part of
-    the project. Raises `AmlflowError` for more than `most_bytes`."""
+    the project. Raises `AmlflowError` for more than `most_bytes`, and `UsageError` for a name that is no UTF-8."""
     root = folder.resolve()
     left_out: list[str] = []
     files = list(_walk(root, root, "", [_rules([*_NEVER])], left_out, {root}))
     taken = {name for name, _ in files}
+    _check_names(taken)
     for name, place in beside.items():
         files += [(inner, path) for inner, path in _below(name, place) if inner not in taken]
     if not files:
@@ -53,7 +54,7 @@ def take(folder: Path, beside: Mapping[str, Path], most_bytes: int) -> Snapshot:
             f"that are sent as code. The largest: {shown}.",
             f"Name data in {_IGNORE_FILE} and give it as --input, or raise --code-limit.",
         )
-    return Snapshot(tuple(files), size, _digest(files), tuple(left_out))
+    return Snapshot(tuple(files), size, _digest(files), tuple(map(_shown, left_out)))
 
 
 def of_files(files: Sequence[tuple[str, Path]]) -> Snapshot:
@@ -127,6 +128,21 @@ def _ignored(rules: Sequence[_Rules], name: str, is_dir: bool) -> bool:
         decided = rule.decides(name, is_dir)
         ignored = ignored if decided is None else decided
     return ignored
+
+
+def _check_names(names: Iterable[str]) -> None:
+    """What cannot be sent is not left out by itself: the program may need it."""
+    wrong = next((name for name in sorted(names) if name != name.encode("utf-8", "replace").decode()), None)
+    if wrong is not None:
+        raise UsageError(
+            f"The project's file {_shown(wrong)} has a name that is no UTF-8, under which no service keeps a file.",
+            f"Rename it, or name it in {_IGNORE_FILE} (without one, in {_GIT_IGNORE}), with a * for what is no UTF-8.",
+        )
+
+
+def _shown(name: str) -> str:
+    """The name as it can be printed: a byte that is no UTF-8 as its number."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _below(name: str, place: Path) -> Iterator[tuple[str, Path]]:

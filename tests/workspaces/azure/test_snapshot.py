@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from amlflow.errors import AmlflowError
+from amlflow.errors import AmlflowError, UsageError
 from amlflow.workspaces.azure import snapshot
 
 MOST = 1_000_000
@@ -71,3 +72,16 @@ def test_files_beside_the_code_change_its_hash(tmp_path: Path) -> None:
     with_it = snapshot.take(project, {".amlflow": beside}, MOST)
     assert [name for name, _ in with_it.files] == ["a", ".amlflow/m"]
     assert with_it.digest != snapshot.take(project, {}, MOST).digest
+
+
+def test_a_name_that_is_no_utf_8_is_refused_and_can_be_left_out(tmp_path: Path) -> None:
+    write(tmp_path, keep="k", sub__a="a")
+    for name in (b"sub/bad\xff.txt", b"worse\xfe"):
+        (tmp_path / os.fsdecode(name)).write_text("x")
+    with pytest.raises(UsageError, match=r"sub/bad\\xff\.txt") as refused:
+        snapshot.take(tmp_path, {}, MOST)
+    refused.value.paragraph().encode()
+    (tmp_path / ".amlignore").write_text("bad*.txt\nworse*\n")
+    taken = snapshot.take(tmp_path, {}, MOST)
+    assert [name for name, _ in taken.files] == [".amlignore", "keep", "sub/a"]
+    assert taken.left_out == (r"sub/bad\xff.txt", r"worse\xfe")
