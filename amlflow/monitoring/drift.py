@@ -156,9 +156,11 @@ def _column(
     """A report a window, None where the window has no rows."""
     base_column = baseline.column(pair.baseline)
     kind = kind or columns.kind_of(base_column)
-    base = columns.values(base_column, kind).sample()
+    known = columns.values(base_column, kind)
+    base = known.sample()
     del base_column
-    own = columns.values(data.frame.column(pair.column), kind)
+    own = columns.values(data.frame.column(pair.column), kind).spelled_as(known)
+    del known
     _check_kind(baseline, data.frame, pair, kind, base, own)
     found: list[ColumnReport | None] = []
     for rows in data.rows:

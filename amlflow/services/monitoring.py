@@ -71,8 +71,9 @@ def find_drift(workspace: Workspace, request: DriftRequest, scratch: Path, say: 
     data = [Data(*item) for item in zip(opened.frames, parted.masks, pairs, strict=True)]
     reports, unsaid = monitored_data.without_unfinished(drift.assess(baseline, data, parted.windows, limits, kinds))
     _check_rows(opened, reports)
+    read = [note for frame in (*opened.frames, baseline) for note in frame.notes]
     report = DriftReport(
-        opened.label, baseline.label, baseline.rows, reports, [*notes, *parted.notes, *unsaid, *_thin(reports)]
+        opened.label, baseline.label, baseline.rows, reports, [*read, *notes, *parted.notes, *unsaid, *_thin(reports)]
     )
     return Drifted(report, request.data.name or found.name, found.trained.run.id if found.trained else "")
 

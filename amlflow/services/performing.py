@@ -62,10 +62,11 @@ def find_performance(
     located = monitored_data.locate(workspace, request.data)
     files = baselines.tables_in(Path(request.truth).expanduser())
     say("Reading the predictions and the truth…")
-    opened, truth = monitored_data.open_data(located, scratch, Source(files, scratch / "truth", request.truth))
+    own, truth_join = (request.join.partition("=")[0], request.join.partition("=")[2] or request.join)
+    beside = Source(files, scratch / "truth", request.truth, [truth_join])
+    opened, truth = monitored_data.open_data(located, scratch, beside, [own])
     if not truth.rows:
         raise NotFound(f"There is no row in the truth {request.truth!r}.", "Give a file with rows.")
-    own, truth_join = (request.join.partition("=")[0], request.join.partition("=")[2] or request.join)
     monitored_data.check_column(truth, truth_join, "--join")
     answers = _answers(opened, own, scratch / "answers")
     names = _names(opened, answers, truth, own, truth_join, request)
@@ -82,7 +83,8 @@ def find_performance(
             f"No prediction of {opened.label} in this time has a truth yet.",
             "Take a longer --window, or another --until.",
         )
-    notes = [*joined.notes, *parted.notes, *unsaid]
+    read = [note for frame in (*opened.frames, truth) for note in frame.notes]
+    notes = [*read, *joined.notes, *parted.notes, *unsaid]
     if joined.task == "classification" and "" in joined.scores and not positive:
         notes.append(
             "One score tells the area under the curve of one class: name it with --positive, or give --score CLASS=COLUMN for "
