@@ -6,6 +6,7 @@ Parquet is read where it lies; CSV and JSON are streamed once into a scratch fol
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from amlflow.monitoring.parts import ParquetPart, Part, Spill, translated
 # A pyarrow table, column or type; pyarrow is imported by the functions that need it.
 Arrow = Any
 
+_INDEX = re.compile(r"|Unnamed: 0(\.\d+)?|__index_level_\d+__")
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json")
 
 
@@ -108,6 +110,12 @@ def of_table(table: Arrow, scratch: Path, label: str) -> Frame:
     with Spill(scratch / "table", threading.Event()) as spill:
         spill.write(table)
     return Frame(label, spill.parts, table.schema.names)
+
+
+def is_index(name: str) -> bool:
+    """Whether pandas calls a column of row numbers so: without a name in CSV, and by these in Parquet and where it reads such a
+    CSV."""
+    return bool(_INDEX.fullmatch(name))
 
 
 def is_table(path: Path) -> bool:

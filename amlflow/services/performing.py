@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from amlflow.errors import NotFound, UsageError
+from amlflow.errors import AmlflowError, NotFound, UsageError
 from amlflow.monitoring import frames, performance, records
 from amlflow.monitoring.estimates import Average, Task
 from amlflow.monitoring.frames import Frame, Source
@@ -106,6 +106,26 @@ def find_performance(
     return Performed(report, name, trained.run.id if trained else "")
 
 
+def check_can_fail(request: PerformanceRequest) -> None:
+    """Raises `UsageError` where no training run could say what is worse."""
+    if not request.baseline and not request.data.name:
+        raise UsageError(
+            "No metric can be worse than in training, for no training run is named.",
+            "Name the run or model with --baseline, or hold the metrics to --fail-if 'accuracy < 0.9'.",
+        )
+
+
+def check_held(report: PerformanceReport) -> None:
+    """Raises `AmlflowError` where no metric stands beside one of training: then nothing could be worse, and that is no pass."""
+    found = list(dict.fromkeys(item.metric for window in report.windows for item in window.estimates))
+    if not any(metric in report.before for metric in found):
+        raise AmlflowError(
+            f"Nothing says whether the model is worse than in training: the run {report.baseline!r} has logged none of "
+            f"{', '.join(found)}.",
+            "Name its own metrics with --against METRIC=KEY, or hold ours to --fail-if 'accuracy < 0.9'.",
+        )
+
+
 def _trained(workspace: Workspace, request: PerformanceRequest) -> Trained | None:
     """Files alone say nothing of a model: then there is nothing to hold the figures against."""
     if request.baseline:
@@ -184,7 +204,7 @@ def _scores(answers: Frame, given: Sequence[str]) -> dict[str, str]:
 
 
 def _only(frame: Frame, others: set[str], option: str, what: str) -> str:
-    left = [name for name in frame.names if name not in others]
+    left = [name for name in frame.names if name not in others and not frames.is_index(name)]
     for usual in ("prediction", "predictions"):
         if option == "--prediction" and usual in left:
             return usual
