@@ -61,11 +61,14 @@ def drift(state: State, request: DriftRequest, view: View) -> None:
         _check_gates(expressions, finding, report.windows)
         _check_drift(view, report.failing)
         monitored_data.check_newest(report.windows, "data")
+        monitoring.check_compared(report.windows, request)
 
 
 def performance(state: State, request: PerformanceRequest, view: View) -> None:
     expressions = gates.read(view.fail_if, has_baseline=True)
     files.check("--html", view.html)
+    if view.fail:
+        performing.check_can_fail(request)
     with _scratch() as folder, progress.steps(state) as say:
         found = performing.find_performance(state.workspace, request, folder, say)
     report, document = found.report, performance_report.document(found.report)
@@ -87,6 +90,8 @@ def performance(state: State, request: PerformanceRequest, view: View) -> None:
                 f"The model is worse than in training by {', '.join(report.worse)}.", "See the intervals above."
             )
         monitored_data.check_newest(report.windows, "prediction with a truth")
+        if view.fail:
+            performing.check_held(report)
 
 
 def predictions(given: Sequence[str]) -> dict[str, str]:

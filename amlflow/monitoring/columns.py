@@ -7,9 +7,12 @@ characters, booleans as categories.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, Literal
+
+from amlflow.monitoring import labels
+from amlflow.monitoring.labels import Form, Labels
 
 Kind = Literal["numeric", "categorical", "boolean", "time", "text"]
 KINDS: Sequence[Kind] = ("numeric", "categorical", "boolean", "time", "text")
@@ -25,7 +28,7 @@ _TEXT_DISTINCT, _TEXT_SHARE = 50, 0.5
 _HEAD = 1000
 _NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
 _NOT_FINITE = r"^\s*[-+]?(?i:inf|infinity|nan)\s*$"
-_BOOLEANS = {"true": "true", "false": "false", "1": "true", "0": "false", "yes": "true", "no": "false"}
+_WHOLE, _PADDED = r"^\s*[-+]?\d+\s*$", r"^\s*0\d"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class Values:
     numbers: Array = None
     codes: Array = None
     labels: Sequence[str] = ()
+    form: Form = "text"
 
     def sample(self, rows: Array | None = None) -> Sample:
         """Those of the rows (a mask), or all."""
@@ -55,6 +59,20 @@ class Values:
         low, high = np.searchsorted(numbers, -np.inf, side="right"), np.searchsorted(numbers, np.inf, side="left")
         infinite = low + np.searchsorted(numbers, np.inf, side="right") - high
         return Sample(*counted, infinite=int(infinite), sorted=numbers[low:high])
+
+    def spelled_as(self, known: Values) -> Values:
+        """With the categories called as in the other column, where that writes the same ones in another way."""
+        import numpy as np
+
+        if self.codes is None or known.codes is None:
+            return self
+        renamed = labels.spelled(Labels(known.form, known.labels), Labels(self.form, self.labels))
+        if not renamed:
+            return self
+        names = [renamed.get(name, name) for name in self.labels]
+        place = {name: index for index, name in enumerate(dict.fromkeys(names))}
+        codes = np.array([*(place[name] for name in names), -1], dtype=np.int64)[self.codes]
+        return replace(self, codes=codes, labels=[*place], form=known.form)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +127,10 @@ def values(column: Arrow, kind: Kind) -> Values:
     nulls = _mask(column.is_null(nan_is_null=pa.types.is_floating(column.type)))
     convert = {"numeric": _numbers, "time": _times, "text": _lengths}.get(kind)
     if convert is None:
-        codes, labels = _codes(column, kind == "boolean")
+        codes, names = _codes(column, kind == "boolean")
         codes = np.where(nulls, -1, codes) if nulls.any() else codes
         errors = (codes == -1) & ~nulls
-        return Values(kind, nulls, errors, codes=codes, labels=labels)
+        return Values(kind, nulls, errors, codes=codes, labels=names, form=_form(column))
     numbers, valid = convert(column)
     return Values(
         kind, nulls, ~valid & ~nulls, numbers=np.where(valid, numbers, np.nan) if not valid.all() else numbers
@@ -127,7 +145,10 @@ def _kind_of_text(column: Arrow) -> Kind:
         return "categorical"
     head = known.slice(0, _HEAD)
     if all(pc.all(pc.match_substring_regex(part, f"{_NUMBER}|{_NOT_FINITE}")).as_py() for part in (head, known)):
-        return "numeric"
+        padded = pc.any(pc.match_substring_regex(known, _PADDED)).as_py()
+        # Numbers with zeros before them are names, such as postcodes, unless some have decimals.
+        if not padded or not pc.all(pc.match_substring_regex(known, _WHOLE)).as_py():
+            return "numeric"
     if all(_epoch_s(value) is not None for value in head.to_pylist()):
         return "time"
     distinct = pc.count_distinct(known).as_py()
@@ -184,26 +205,26 @@ def _mask(flags: Arrow) -> Array:
 
 
 def _codes(column: Arrow, boolean: bool) -> tuple[Array, Sequence[str]]:
-    """Each value's place among the labels, -1 for none. A whole number is the same category whether it was read as 1, 1.0 or
-    '1'."""
+    """Each value's place among the labels, -1 for none."""
     import numpy as np
 
     encoded = column.combine_chunks().dictionary_encode()
-    labels = [_label(value) for value in encoded.dictionary.to_pylist()]
+    names = [labels.label(value) for value in encoded.dictionary.to_pylist()]
     if boolean:
-        labels = [_BOOLEANS.get(label.lower(), "") for label in labels]
-    unique = [label for label in dict.fromkeys(labels) if label or not boolean]
-    place = {label: index for index, label in enumerate(unique)}
-    known = np.array([place.get(label, -1) for label in labels] + [-1], dtype=np.int64)
+        names = [labels.truth_of(name) for name in names]
+    unique = [name for name in dict.fromkeys(names) if name or not boolean]
+    place = {name: index for index, name in enumerate(unique)}
+    known = np.array([place.get(name, -1) for name in names] + [-1], dtype=np.int64)
     return known[encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)], unique
 
 
-def _label(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
+def _form(column: Arrow) -> Form:
+    import pyarrow as pa
+
+    kind = column.type
+    if pa.types.is_boolean(kind):
+        return "boolean"
+    return "number" if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) else "text"
 
 
 def _epoch_s(value: Any) -> float | None:

@@ -1,11 +1,14 @@
-"""CSV and TSV as tables, streamed block by block: the types of the columns are guessed from the file's beginning."""
+"""CSV and TSV as tables, streamed block by block: the types of the columns are guessed from the file's beginning.
+
+Whole numbers are read as text first, because zeros before them make names of them, such as postcodes.
+"""
 
 from __future__ import annotations
 
 import io
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,44 +27,100 @@ _BLOCK_BYTES, _MOST_BLOCK_BYTES = 2**20, 2**28
 _MOST_WIDENED = 3
 _MISFIT = re.compile(r"In CSV column #(\d+): CSV conversion error")
 _LONG_ROW, _NO_TEXT = "straddling object", "invalid UTF8"
+_WHOLE, _PADDED = r"^-?\d+$", r"^0\d"
+_COMMA, _THOUSANDS = r"^\s*[-+]?\d+,\d+([eE][-+]?\d+)?\s*$", r"^\s*[-+]?[1-9]\d{0,2},\d{3}\s*$"
 
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """The columns' names, what parts them, their types as far as they are known, and how much is parsed at once."""
+    """The columns' names, what parts them, their types as far as they are known, which are text whatever they hold, the decimal
+    sign, and how much is parsed at once."""
 
     names: Sequence[str]
     delimiter: str
+    texts: Collection[str]
     block_bytes: int
     types: Mapping[str, Arrow] = field(default_factory=dict)
+    decimal: str = "."
     widened: int = 0
 
 
-def read(file: Path, suffix: str, scratch: Path, stop: threading.Event) -> list[Part]:
-    """The file's rows, below the folder `scratch`. A column with a value far down that does not fit its first ones is read as
-    decimal numbers where it began with whole ones, else as text, of which `columns` makes what it can. Raises `NotFound` for a
-    file without a heading, `UsageError` for one with a name twice, pyarrow's errors for one that does not parse."""
+@dataclass(frozen=True, slots=True)
+class Table:
+    parts: Sequence[Part]
+    has_decimal_commas: bool = False
+
+
+class _Misfit(Exception):
+    """A value that is no whole number, in a column of them."""
+
+    def __init__(self, name: str, value: str) -> None:
+        super().__init__(f"{name}: {value}")
+        self.name, self.value = name, value
+
+
+def read(file: Path, suffix: str, scratch: Path, stop: threading.Event, texts: Collection[str] = ()) -> Table:
+    """The file's rows, below the folder `scratch`; the columns `texts` as text. A column with a value far down that does not fit
+    its first ones is read as decimal numbers where it began with whole ones, else as text, of which `columns` makes what it
+    can; one with a zero before a whole number is text. Where no comma parts the columns, it may be the decimal sign. Raises
+    `NotFound` for a file without a heading, `UsageError` for one with a name twice, pyarrow's errors for one that does not
+    parse."""
     import pyarrow as pa
 
     names, delimiter, is_alone = _heading(file, suffix)
     if is_alone:
-        return []
-    layout = _Layout(names, delimiter, _GUESSED_BYTES)
+        return Table([])
+    layout = _Layout(names, delimiter, texts, _GUESSED_BYTES)
     while True:
         try:
             layout = layout if layout.types else _guessed(file, layout)
-            return _spilled(file, layout, scratch, stop)
-        except pa.ArrowInvalid as error:
+            return Table(_spilled(file, layout, scratch, stop), layout.decimal == ",")
+        except (pa.ArrowInvalid, _Misfit) as error:
             layout = _mended(layout, error)
 
 
 def _spilled(file: Path, layout: _Layout, scratch: Path, stop: threading.Event) -> list[Part]:
+    """From the first zero before a whole number on its column is put down as text; `Frame` makes text of what came before."""
     import pyarrow as pa
 
+    whole = {place for place, name in enumerate(layout.names) if pa.types.is_integer(layout.types[name])}
     with Spill(scratch, stop) as spill:
         for batch in _batches(file, layout):
-            spill.write(pa.Table.from_batches([batch]))
+            columns = batch.columns
+            for place in sorted(whole):
+                numbers = _whole_numbers(layout.names[place], columns[place])
+                if numbers is None:
+                    whole.remove(place)
+                else:
+                    columns[place] = numbers
+            spill.write(pa.Table.from_arrays(columns, layout.names))
     return spill.parts
+
+
+def _whole_numbers(name: str, column: Arrow) -> Arrow | None:
+    """None where zeros stand before some. Raises `_Misfit` where some are none."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        return None if _is_padded(column) else column.cast(pa.int64())
+    except pa.ArrowInvalid:
+        column = pc.utf8_trim_whitespace(column)
+    try:
+        return None if _is_padded(column) else column.cast(pa.int64())
+    except pa.ArrowInvalid:
+        strange = column.filter(pc.invert(pc.match_substring_regex(column, _WHOLE)))
+        raise _Misfit(name, strange[0].as_py() if len(strange) else "") from None
+
+
+def _is_padded(column: Arrow) -> bool:
+    """By the few that begin with a zero: a search in all would cost ten times as much."""
+    import pyarrow.compute as pc
+
+    some = column.filter(pc.starts_with(column, "0"))
+    if not len(some) or pc.max(pc.binary_length(some)).as_py() == 1:
+        return False
+    return bool(pc.any(pc.match_substring_regex(some, _PADDED)).as_py())
 
 
 def _guessed(file: Path, layout: _Layout) -> _Layout:
@@ -69,39 +128,71 @@ def _guessed(file: Path, layout: _Layout) -> _Layout:
     import pyarrow as pa
 
     first = next(_batches(file, layout), None)
+    if first is not None and layout.delimiter != "," and _has_decimal_commas(first, layout.delimiter):
+        layout = replace(layout, decimal=",")
+        first = next(_batches(file, layout))
     found = {entry.name: entry.type for entry in first.schema} if first is not None else {}
-    types = {name: pa.string() if pa.types.is_null(kind) else kind for name, kind in found.items()}
+    types = {
+        name: pa.string() if pa.types.is_null(kind) or name in layout.texts else kind for name, kind in found.items()
+    }
     return replace(layout, block_bytes=_BLOCK_BYTES, types=types or dict.fromkeys(layout.names, pa.string()))
+
+
+def _has_decimal_commas(batch: Arrow, delimiter: str) -> bool:
+    """Whether a column of text is one of numbers with them. Between tabs 1,234 may as well be a thousand and more."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for column in batch.columns:
+        known = column.drop_null()
+        if not pa.types.is_string(column.type) or not len(known):
+            continue
+        with_comma = pc.match_substring_regex(known, _COMMA)
+        if not pc.any(with_comma).as_py():
+            continue
+        are_numbers = pc.all(pc.or_(with_comma, pc.match_substring_regex(known, r"^\s*[-+]?\d+\s*$"))).as_py()
+        as_thousands = pc.all(pc.match_substring_regex(known.filter(with_comma), _THOUSANDS)).as_py()
+        if are_numbers and (delimiter == ";" or not as_thousands):
+            return True
+    return False
 
 
 def _mended(layout: _Layout, error: Exception) -> _Layout:
     """How to read the file after that error, which is raised where nothing helps."""
     import pyarrow as pa
 
+    if isinstance(error, _Misfit):
+        return _widened(layout, error.name, pa.float64(), error.value)
     if _LONG_ROW in str(error) and layout.block_bytes < _MOST_BLOCK_BYTES:
         return replace(layout, block_bytes=layout.block_bytes * 4)
     found = _MISFIT.search(str(error))
     if not found or layout.widened > _MOST_WIDENED:
         raise error
+    return _widened(layout, layout.names[int(found[1])], pa.binary() if _NO_TEXT in str(error) else pa.string())
+
+
+def _widened(layout: _Layout, name: str, wider: Arrow, value: str = "") -> _Layout:
+    """With that type for the column, whose whole numbers end with the value."""
+    import pyarrow as pa
+
     widened = layout.widened + 1
     if widened > _MOST_WIDENED:
         return replace(layout, types=dict.fromkeys(layout.names, pa.binary()), widened=widened)
-    name = layout.names[int(found[1])]
-    if _NO_TEXT in str(error):
-        wider = pa.binary()
-    else:
-        wider = pa.float64() if pa.types.is_integer(layout.types[name]) else pa.string()
+    if layout.decimal != "," and layout.delimiter != "," and re.match(_COMMA, value):
+        return replace(layout, block_bytes=_GUESSED_BYTES, types={}, decimal=",", widened=widened)
     return replace(layout, types={**layout.types, name: wider}, widened=widened)
 
 
 def _batches(file: Path, layout: _Layout) -> Iterator[Arrow]:
+    import pyarrow as pa
     from pyarrow import csv
 
+    types = {name: pa.string() if pa.types.is_integer(kind) else kind for name, kind in layout.types.items()}
     with csv.open_csv(
         file,
         csv.ReadOptions(block_size=layout.block_bytes, column_names=list(layout.names), skip_rows_after_names=1),
         csv.ParseOptions(delimiter=layout.delimiter, newlines_in_values=True),
-        csv.ConvertOptions(strings_can_be_null=True, column_types=dict(layout.types)),
+        csv.ConvertOptions(strings_can_be_null=True, column_types=types, decimal_point=layout.decimal),
     ) as reader:
         yield from reader
 

@@ -21,6 +21,7 @@ Array = Any
 
 _SHOWN = 5
 _PICTURE_BINS, _PICTURE_CATEGORIES = 24, 12
+_CHANCE = 0.001
 # More workers gain nothing: they wait for memory.
 _WORKERS = 4
 
@@ -96,6 +97,11 @@ class ColumnReport:
     def fails(self) -> bool:
         return any(reading.fails for reading in self.readings)
 
+    @property
+    def is_compared(self) -> bool:
+        """Whether its values were held against the baseline's, rather than counted by whether they are any."""
+        return any(reading.metric not in metrics.OF_QUALITY for reading in self.readings)
+
 
 @dataclass(frozen=True, slots=True)
 class WindowReport:
@@ -156,9 +162,11 @@ def _column(
     """A report a window, None where the window has no rows."""
     base_column = baseline.column(pair.baseline)
     kind = kind or columns.kind_of(base_column)
-    base = columns.values(base_column, kind).sample()
+    known = columns.values(base_column, kind)
+    base = known.sample()
     del base_column
-    own = columns.values(data.frame.column(pair.column), kind)
+    own = columns.values(data.frame.column(pair.column), kind).spelled_as(known)
+    del known
     _check_kind(baseline, data.frame, pair, kind, base, own)
     found: list[ColumnReport | None] = []
     for rows in data.rows:
@@ -169,6 +177,8 @@ def _column(
 
 def _compared(pair: Pair, kind: Kind, base: Sample, sample: Sample, thresholds: Thresholds) -> ColumnReport:
     readings = _quality(pair, kind, base, sample, thresholds)
+    if _is_lost(base, sample):
+        readings = [replace(reading, threshold=_enforced(reading)) for reading in readings]
     notes, picture = _oddities(kind, base, sample), None
     if base.size and sample.size:
         if base.counts is None:
@@ -237,6 +247,16 @@ def _quality(pair: Pair, kind: Kind, base: Sample, sample: Sample, thresholds: T
         for metric, (value, before) in rates.items()
         if thresholds.wants(metric)
     ]
+
+
+def _is_lost(base: Sample, sample: Sample) -> bool:
+    """Whether no row has a value, and that is no chance: less than once in a thousand, by how often the baseline has none."""
+    without = (base.rows - base.size + 1) / (base.rows + 1)
+    return bool(base.size and not sample.size) and without**sample.rows < _CHANCE
+
+
+def _enforced(reading: Reading) -> Threshold | None:
+    return replace(reading.threshold, enforced=True) if reading.threshold else None
 
 
 def _out_of_bounds(base: Sample, sample: Sample) -> int:

@@ -6,6 +6,7 @@ Parquet is read where it lies; CSV and JSON are streamed once into a scratch fol
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,16 +21,19 @@ from amlflow.monitoring.parts import ParquetPart, Part, Spill, translated
 # A pyarrow table, column or type; pyarrow is imported by the functions that need it.
 Arrow = Any
 
+_INDEX = re.compile(r"|Unnamed: 0(\.\d+)?|__index_level_\d+__")
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json")
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A table. `label` is what to call it in a message; `names` are its columns, in the order of their first file."""
+    """A table. `label` is what to call it in a message; `names` are its columns, in the order of their first file; `notes` say
+    how it was read where that is not plain."""
 
     label: str
     parts: Sequence[Part]
     names: Sequence[str]
+    notes: Sequence[str] = ()
 
     @property
     def rows(self) -> int:
@@ -51,11 +55,13 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Files whose rows together are a table, the folder that what is read of them may fill, and what to call the table."""
+    """Files whose rows together are a table, the folder that what is read of them may fill, what to call the table, and which
+    columns of a CSV are text even where they look like numbers or times, as ids are."""
 
     files: Sequence[Path]
     scratch: Path
     label: str
+    texts: Sequence[str] = ()
 
 
 def read_all(sources: Sequence[Source]) -> list[Frame]:
@@ -75,6 +81,7 @@ def read(source: Source, stop: threading.Event | None = None) -> Frame:
     """Raises `NotFound` for a file that is not there, `UsageError` for one of no known kind, `AmlflowError` for one that does
     not parse; `Stopped` once `stop` is set."""
     parts: list[Part] = []
+    with_commas = 0
     stop = stop or threading.Event()
     # Collectors write a file for each hour or request: all of them go to one.
     with Spill(source.scratch / "json", stop) as spill:
@@ -83,15 +90,19 @@ def read(source: Source, stop: threading.Event | None = None) -> Frame:
                 raise NotFound(f"There is no file {str(file)!r}.", "Check the path of the data.")
             with translated(file):
                 if (suffix := _suffix(file)) in (".csv", ".tsv"):
-                    parts += delimited.read(file, suffix, source.scratch / str(index), stop)
+                    table = delimited.read(file, suffix, source.scratch / str(index), stop, source.texts)
+                    parts += table.parts
+                    with_commas += table.has_decimal_commas
                 elif suffix == ".parquet":
                     parts.append(ParquetPart(file))
                 else:
-                    for table in records.tables(file, whole=suffix == ".json"):
-                        spill.write(table)
+                    for rows in records.tables(file, whole=suffix == ".json"):
+                        spill.write(rows)
     parts += spill.parts
     names = dict.fromkeys(name for part in parts for name in part.names)
-    return Frame(source.label, parts, list(names))
+    where = "" if with_commas == len(source.files) else f" in {with_commas} of {len(source.files)} files"
+    notes = [f"{source.label}: commas in numbers are read as decimal signs{where}."] if with_commas else []
+    return Frame(source.label, parts, list(names), notes)
 
 
 def of_table(table: Arrow, scratch: Path, label: str) -> Frame:
@@ -99,6 +110,12 @@ def of_table(table: Arrow, scratch: Path, label: str) -> Frame:
     with Spill(scratch / "table", threading.Event()) as spill:
         spill.write(table)
     return Frame(label, spill.parts, table.schema.names)
+
+
+def is_index(name: str) -> bool:
+    """Whether pandas calls a column of row numbers so: without a name in CSV, and by these in Parquet and where it reads such a
+    CSV."""
+    return bool(_INDEX.fullmatch(name))
 
 
 def is_table(path: Path) -> bool:
@@ -126,7 +143,7 @@ def _common_type(types: Sequence[Arrow]) -> Arrow:
     known = {kind for kind in types if not pa.types.is_null(kind)}
     if len(known) < 2:
         return next(iter(known), pa.null())
-    if all(pa.types.is_integer(kind) for kind in known):
+    if all(pa.types.is_integer(kind) and kind != pa.uint64() for kind in known):
         return pa.int64()
     if all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in known):
         return pa.float64()

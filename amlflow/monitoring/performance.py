@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from amlflow.errors import AmlflowError, UsageError, nearest
-from amlflow.monitoring import columns, estimates
+from amlflow.monitoring import columns, estimates, ids
+from amlflow.monitoring.columns import Values
 from amlflow.monitoring.estimates import Average, Estimate, Task
 from amlflow.monitoring.frames import Frame
 from amlflow.monitoring.windows import Window
@@ -88,18 +89,18 @@ class PerformanceReport:
 
 
 def join(data: Frame, truth: Frame, names: Names, task: Task | None) -> Joined:
-    """Each row of the data with the truth of the same id. Raises `AmlflowError` where none has one, or an id has two truths."""
+    """Each row of the data with the truth of the same id. Raises `AmlflowError` where none has one, or an id has two truths, or
+    where the truth knows other classes than the predictions."""
     import numpy as np
     import pyarrow.compute as pc
 
-    ids, truth_ids = _ids(data, names.join), _ids(truth, names.truth_join)
-    _check_unique(truth, names.truth_join, truth_ids)
-    places = pc.index_in(ids, value_set=truth_ids.combine_chunks(), skip_nulls=True)
+    found = ids.of(data, names.join, truth, names.truth_join)
+    places = pc.index_in(found.data, value_set=found.truth.combine_chunks(), skip_nulls=True)
     matched = places.is_valid().to_numpy().astype(bool)
     if not matched.any():
         raise AmlflowError(
-            f"No row of {data.label} has a truth in {truth.label}: {names.join!r} holds {_examples(ids)}, and "
-            f"{names.truth_join!r} of the truth {_examples(truth_ids)}.",
+            f"No row of {data.label} has a truth in {truth.label}: {names.join!r} holds {ids.examples(found.data)}, and "
+            f"{names.truth_join!r} of the truth {ids.examples(found.truth)}.",
             "Join by the column that both have in common: --join ID, or --join COLUMN=TRUTH_COLUMN.",
         )
     rows = np.flatnonzero(matched)
@@ -107,7 +108,7 @@ def join(data: Frame, truth: Frame, names: Names, task: Task | None) -> Joined:
     predicted = data.column(names.prediction).take(rows)
     target = truth.column(names.target).take(of_truth)
     task = task or _task(target, predicted)
-    notes = [f"{len(rows)} of {data.rows} predictions have a truth."]
+    notes = [f"{len(rows)} of {data.rows} predictions have a truth.", *found.notes]
     kind: columns.Kind = "numeric" if task == "regression" else "categorical"
     sides = [columns.values(column, kind) for column in (target, predicted)]
     for name, side in zip((names.target, names.prediction), sides, strict=True):
@@ -122,6 +123,8 @@ def join(data: Frame, truth: Frame, names: Names, task: Task | None) -> Joined:
     if task == "regression":
         truths, guesses = (side.numbers[there] for side in sides)
     else:
+        sides[0] = sides[0].spelled_as(sides[1])
+        _check_classes(names, sides[0], sides[1], notes)
         truths, guesses = (np.array([*side.labels, ""], dtype=object)[side.codes][there] for side in sides)
     scores = {label: _scores(data, name, rows[there]) for label, name in names.scores.items()}
     if task == "classification":
@@ -225,43 +228,30 @@ def _rank(key: str, suffixes: Sequence[str]) -> int | None:
     return None
 
 
-def _ids(frame: Frame, name: str) -> Any:
-    """As text, so that 7, 7.0 and '7' are one id."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    column = frame.column(name)
-    if pa.types.is_floating(column.type) and pc.all(pc.equal(pc.floor(column), column)).as_py():
-        column = column.cast(pa.int64(), safe=False)
-    return column.cast(pa.string())
-
-
-def _check_unique(truth: Frame, name: str, ids: Any) -> None:
-    import pyarrow.compute as pc
-
-    known = ids.drop_null()
-    if pc.count_distinct(known).as_py() == len(known):
+def _check_classes(names: Names, truth: Values, predicted: Values, notes: list[str]) -> None:
+    """Raises `AmlflowError` where no class is on both sides, and they are not merely few rows that are all wrong."""
+    if not truth.labels or not predicted.labels or {*truth.labels} & {*predicted.labels}:
         return
-    counted = pc.value_counts(known.combine_chunks()).to_pylist()
-    twice = [item["values"] for item in counted if item["counts"] > 1]
+    shown = [f"{', '.join(map(repr, side.labels[:_MOST_CLASSES]))}" for side in (truth, predicted)]
+    if truth.form == predicted.form and min(len(truth.labels), len(predicted.labels)) == 1:
+        notes.append(f"No prediction is right: the truth is {shown[0]}, and predicted is {shown[1]}.")
+        return
     raise AmlflowError(
-        f"{len(twice)} ids of {name!r} have several truths in {truth.label}, for example "
-        f"{', '.join(map(repr, twice[:_SHOWN]))}.",
-        "Keep one row an id, or join by another column.",
+        f"The truth and the predictions have no class in common: {names.target!r} holds {shown[0]}, and {names.prediction!r} "
+        f"{shown[1]}.",
+        "Write the classes of both in one way; --target and --prediction name other columns.",
     )
-
-
-def _examples(ids: Any) -> str:
-    shown = [value for value in ids.slice(0, 1000).to_pylist() if value is not None][:_SHOWN]
-    return f"{', '.join(map(repr, shown))}…" if shown else "nothing"
 
 
 def _task(target: Any, predicted: Any) -> Task:
     import numpy as np
+    import pyarrow as pa
 
     sides = []
     for column in (target, predicted):
-        if columns.kind_of(column) in ("boolean", "text", "time"):
+        kind = columns.kind_of(column)
+        is_named = kind == "categorical" and pa.types.is_string(column.type) and column.null_count < len(column)
+        if is_named or kind in ("boolean", "text", "time"):
             return "classification"
         values = columns.values(column, "numeric")
         if values.errors.any():

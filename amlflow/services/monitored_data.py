@@ -96,11 +96,12 @@ def locate(workspace: Workspace, request: DataRequest) -> Located:
     return Located(f"what {request.name!r} was asked", found, span)
 
 
-def open_data(located: Located, scratch: Path, beside: Source) -> tuple[Opened, Frame]:
-    """Read the data, and another table at the same time. Raises `NotFound` where the data have no row."""
+def open_data(located: Located, scratch: Path, beside: Source, texts: Sequence[str] = ()) -> tuple[Opened, Frame]:
+    """Read the data, with the columns `texts` of a CSV as text, and another table at the same time. Raises `NotFound` where the
+    data have no row."""
     label, found = located.label, located.files
     kinds = {kind: files for kind, files in (("inputs", found.inputs), ("outputs", found.outputs)) if files}
-    sources = [Source(files, scratch / kind, label) for kind, files in kinds.items()]
+    sources = [Source(files, scratch / kind, label, texts) for kind, files in kinds.items()]
     *read, other = frames.read_all([*sources, beside])
     by_kind = dict(zip(kinds, read, strict=True))
     if not any(frame.rows for frame in read):

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import cast
 
 from amlflow.errors import AmlflowError, NotFound, UsageError, nearest
-from amlflow.monitoring import columns, drift, records, thresholds
+from amlflow.monitoring import columns, drift, frames, metrics, records, thresholds
 from amlflow.monitoring.columns import Kind
 from amlflow.monitoring.drift import Data, DriftReport, Pair
 from amlflow.monitoring.frames import Frame
+from amlflow.monitoring.windows import Window
 from amlflow.services import baselines, monitored_data
 from amlflow.services.monitored_data import DataRequest, Opened
 from amlflow.workspaces.base import Workspace
@@ -38,7 +39,9 @@ class DriftRequest:
     columns: Sequence[str] = ()
 
     def takes(self, column: str) -> bool:
-        return column not in self.ignore and (not self.columns or column in self.columns)
+        if self.columns:
+            return column in self.columns and column not in self.ignore
+        return column not in self.ignore and not frames.is_index(column)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +74,32 @@ def find_drift(workspace: Workspace, request: DriftRequest, scratch: Path, say: 
     data = [Data(*item) for item in zip(opened.frames, parted.masks, pairs, strict=True)]
     reports, unsaid = monitored_data.without_unfinished(drift.assess(baseline, data, parted.windows, limits, kinds))
     _check_rows(opened, reports)
+    read = [note for frame in (*opened.frames, baseline) for note in frame.notes]
     report = DriftReport(
-        opened.label, baseline.label, baseline.rows, reports, [*notes, *parted.notes, *unsaid, *_thin(reports)]
+        opened.label, baseline.label, baseline.rows, reports, [*read, *notes, *parted.notes, *unsaid, *_thin(reports)]
     )
     return Drifted(report, request.data.name or found.name, found.trained.run.id if found.trained else "")
+
+
+def check_compared(reports: Sequence[drift.WindowReport], request: DriftRequest) -> None:
+    """Raises `NotFound` where of the newest window no column was compared, unless data quality alone was asked for: then nothing
+    was found, and that is no pass."""
+    newest = reports[-1]
+    quality_alone = request.metrics and all(thresholds.metric_name(m) in metrics.OF_QUALITY for m in request.metrics)
+    if not newest.rows or any(column.readings if quality_alone else column.is_compared for column in newest.columns):
+        return
+    whys = dict.fromkeys(_why_not(column, request) for column in newest.columns)
+    where = "" if newest.window == Window() else f" in the newest window, {newest.window.label}"
+    raise NotFound(
+        f"No column was compared{where}, so that nothing can be said of drift. {' '.join(list(whys)[:_SHOWN])}",
+        "Look at an earlier time with --until, or at other columns and metrics with --column and --metric.",
+    )
+
+
+def _why_not(column: drift.ColumnReport, request: DriftRequest) -> str:
+    if column.notes:
+        return f"{column.column!r}: {column.notes[0]}"
+    return f"{column.column!r} is {column.kind}, of which there is no {' or '.join(request.metrics)}."
 
 
 def _paired(
@@ -94,6 +119,12 @@ def _paired(
     _check_columns(asked, [name for frame in opened.frames for name in frame.names], "--prediction")
     _check_columns(asked.values(), known, "--prediction")
     notes: list[str] = []
+    mentioned = {*others, *request.ignore, *asked, *answered}
+    indexes = [name for name in every if frames.is_index(name) and name not in mentioned]
+    if indexes and not request.columns:
+        notes.append(
+            f"Row numbers, as pandas writes them, are left out: {_names(indexes)}; --column NAME compares them."
+        )
     found: list[list[Pair]] = []
     used = answered
     if opened.inputs is not None:
@@ -126,7 +157,7 @@ def _values_of(opened: Opened, frame: Frame, request: DriftRequest) -> list[str]
 def _of_records(opened: Opened, request: DriftRequest) -> set[str]:
     """The columns that say when and by which request a row came."""
     when = monitored_data.time_column(opened, request.data)
-    return {when, records.CORRELATION} if opened.is_collected else {when}
+    return {name for name in (when, records.CORRELATION if opened.is_collected else "") if name}
 
 
 def _predictions(frame: Frame, asked: Mapping[str, str]) -> list[Pair]:

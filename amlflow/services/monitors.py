@@ -135,9 +135,12 @@ def check(monitor: Monitor) -> None:
         thresholds.parse(request.metrics, request.thresholds, [*names, *(name.rpartition(".")[0] for name in names)])
         if not data.name and not request.baseline:
             raise UsageError("There is nothing to compare with.", "Name a file, a run or a model with --baseline.")
-    elif request.task not in ("", *performing.TASKS):
+        return
+    if monitor.fail:
+        performing.check_can_fail(request)
+    if request.task not in ("", *performing.TASKS):
         raise UsageError(f"There is no task {request.task!r}.", f"It is {' or '.join(performing.TASKS)}.")
-    elif request.average not in ("", *performing.AVERAGES):
+    if request.average not in ("", *performing.AVERAGES):
         raise UsageError(f"There is no average {request.average!r}.", f"It is {' or '.join(performing.AVERAGES)}.")
 
 

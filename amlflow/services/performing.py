@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from amlflow.errors import NotFound, UsageError
+from amlflow.errors import AmlflowError, NotFound, UsageError
 from amlflow.monitoring import frames, performance, records
 from amlflow.monitoring.estimates import Average, Task
 from amlflow.monitoring.frames import Frame, Source
@@ -62,10 +62,11 @@ def find_performance(
     located = monitored_data.locate(workspace, request.data)
     files = baselines.tables_in(Path(request.truth).expanduser())
     say("Reading the predictions and the truth…")
-    opened, truth = monitored_data.open_data(located, scratch, Source(files, scratch / "truth", request.truth))
+    own, truth_join = (request.join.partition("=")[0], request.join.partition("=")[2] or request.join)
+    beside = Source(files, scratch / "truth", request.truth, [truth_join])
+    opened, truth = monitored_data.open_data(located, scratch, beside, [own])
     if not truth.rows:
         raise NotFound(f"There is no row in the truth {request.truth!r}.", "Give a file with rows.")
-    own, truth_join = (request.join.partition("=")[0], request.join.partition("=")[2] or request.join)
     monitored_data.check_column(truth, truth_join, "--join")
     answers = _answers(opened, own, scratch / "answers")
     names = _names(opened, answers, truth, own, truth_join, request)
@@ -82,7 +83,8 @@ def find_performance(
             f"No prediction of {opened.label} in this time has a truth yet.",
             "Take a longer --window, or another --until.",
         )
-    notes = [*joined.notes, *parted.notes, *unsaid]
+    read = [note for frame in (*opened.frames, truth) for note in frame.notes]
+    notes = [*read, *joined.notes, *parted.notes, *unsaid]
     if joined.task == "classification" and "" in joined.scores and not positive:
         notes.append(
             "One score tells the area under the curve of one class: name it with --positive, or give --score CLASS=COLUMN for "
@@ -102,6 +104,26 @@ def find_performance(
     )
     name = request.data.name or (trained.name if trained else Path(request.data.files[0]).stem)
     return Performed(report, name, trained.run.id if trained else "")
+
+
+def check_can_fail(request: PerformanceRequest) -> None:
+    """Raises `UsageError` where no training run could say what is worse."""
+    if not request.baseline and not request.data.name:
+        raise UsageError(
+            "No metric can be worse than in training, for no training run is named.",
+            "Name the run or model with --baseline, or hold the metrics to --fail-if 'accuracy < 0.9'.",
+        )
+
+
+def check_held(report: PerformanceReport) -> None:
+    """Raises `AmlflowError` where no metric stands beside one of training: then nothing could be worse, and that is no pass."""
+    found = list(dict.fromkeys(item.metric for window in report.windows for item in window.estimates))
+    if not any(metric in report.before for metric in found):
+        raise AmlflowError(
+            f"Nothing says whether the model is worse than in training: the run {report.baseline!r} has logged none of "
+            f"{', '.join(found)}.",
+            "Name its own metrics with --against METRIC=KEY, or hold ours to --fail-if 'accuracy < 0.9'.",
+        )
 
 
 def _trained(workspace: Workspace, request: PerformanceRequest) -> Trained | None:
@@ -182,7 +204,7 @@ def _scores(answers: Frame, given: Sequence[str]) -> dict[str, str]:
 
 
 def _only(frame: Frame, others: set[str], option: str, what: str) -> str:
-    left = [name for name in frame.names if name not in others]
+    left = [name for name in frame.names if name not in others and not frames.is_index(name)]
     for usual in ("prediction", "predictions"):
         if option == "--prediction" and usual in left:
             return usual

@@ -119,6 +119,17 @@ def test_drift_against_the_reference(case: Case) -> None:
     assert any("'at'" in line for line in case.said), "a time is left out, and that is said"
 
 
+def test_a_signal_that_computes_nothing_fails(case: Case) -> None:
+    at = NOW - timedelta(hours=5)
+    collected(case.production, at, [{"age": None, "color": None, "at": "2026-03-02"}] * 9)
+    empty = source("Static", windowStart="2026-03-02T07:00:00Z", windowEnd="2026-03-02T08:00:00Z")
+    with pytest.raises(AmlflowError, match=r"None of the metrics could be computed.*'age': The data have no value"):
+        case.rows(drift(empty))
+    rates = [limit("Numerical", "NullValueRate", 0.1)]
+    quality = case.values(drift(empty, signalType="DataQuality", metricThresholds=rates))
+    assert quality["NullValueRate", "age"] == 1
+
+
 @pytest.mark.parametrize(
     ("production", "rows"),
     [

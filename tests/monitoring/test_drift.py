@@ -138,6 +138,18 @@ def test_empty_and_constant_columns_have_a_sentence(compare: Compare, baseline: 
     assert not found.fails
 
 
+def test_a_column_that_lost_all_its_values_is_bad_data(compare: Compare) -> None:
+    base = [1.5, 2.5, None] * 20
+    lost = compare(base, [None] * 20)
+    assert lost.fails
+    assert [reading.metric for reading in lost.readings if reading.fails] == [metrics.NULL_RATE]
+    assert not lost.is_compared
+    assert not compare(base, [None] * 20, ["nullValueRate=1"]).fails
+    # So few without a value are a chance, and so is nothing new where there never was one.
+    assert not compare(base, [None] * 3).fails
+    assert not compare([None] * 60, [None] * 20).fails
+
+
 def test_azures_rates_are_shown_above_nought_and_fail_once_named(compare: Compare) -> None:
     base, sample = [1.5, 2.5, 3.5] * 20, [*([1.5, 2.5, 3.5] * 3), None] * 6
     shown = compare(base, sample).reading(metrics.NULL_RATE)

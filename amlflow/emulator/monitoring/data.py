@@ -54,7 +54,10 @@ def read(data: Mapping[str, Any], folder: str, scratch: Path, now_ms: int, say: 
     files = _files(Path(folder), window) if folder else []
     if not files:
         raise _empty(label, window)
-    frame = frames.read(frames.Source(files, scratch, label))
+    joined_by = str((data.get("columns") or {}).get("correlation_id") or records.CORRELATION)
+    frame = frames.read(frames.Source(files, scratch, label, [joined_by]))
+    for note in frame.notes:
+        say(note)
     if not frame.rows:
         raise _empty(label, window)
     if window == Window():

@@ -75,7 +75,11 @@ def compute(signal: Mapping[str, Any], production: Rows, reference: Rows, say: S
     data = Data(production.frame, [production.mask], kept)
     report = drift.assess(reference.frame, [data], [production.window], Thresholds(asked), kinds)[0]
     counts = [Row("BaselineRowCount", reference.count), Row("TargetRowCount", production.count)]
-    return [*counts, *(row for column in report.columns for row in _of_column(column, limits))]
+    computed = [row for column in report.columns for row in _of_column(column, limits)]
+    if not computed:
+        notes = (f" {column.column!r}: {note}" for column in report.columns for note in column.notes[:1])
+        raise AmlflowError(f"None of the metrics could be computed of any column.{''.join(notes)}")
+    return [*counts, *computed]
 
 
 def _of_column(report: ColumnReport, limits: Mapping[tuple[str, str], float]) -> Iterator[Row]:
