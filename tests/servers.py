@@ -109,9 +109,10 @@ def proxy(
     token: str = "",
     missing: tuple[str, ...] = (),
     back: Path | None = None,
+    seen: list[str] | None = None,
 ) -> Iterator[str]:
     """A reverse proxy that asks who you are, and does not know the paths that hold one of `missing`, as an older server
-    does not. It answers nothing until the file `back` is there."""
+    does not. It answers nothing until the file `back` is there. `seen` is given the path of each request."""
     allowed = {
         f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}" if user else "",
         f"Bearer {token}" if token else "",
@@ -120,6 +121,8 @@ def proxy(
 
     def answer(request: BaseHTTPRequestHandler) -> None:
         body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
+        if seen is not None:
+            seen.append(request.path)
         if back is not None and not back.exists():
             request.connection.shutdown(socket.SHUT_RDWR)
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,18 @@ def copy_record(copied: Copied, workspace: Workspace) -> dict[str, Any]:
         **asdict(copied.added),
         "refused": list(copied.refused),
     }
+
+
+def copy_warnings(done: Iterable[Copied], target: Workspace) -> Iterator[str]:
+    """What the copies lack of their sources, a line each."""
+    for item in done:
+        for reason in item.refused:
+            yield f"Warning: {target.name} refused a part of {item.run.name}, which is noted with the copy: {reason}"
+        if item.lost_parent:
+            yield (
+                f"Warning: {item.run.name} is nested in run {item.lost_parent}, which is not in {target.name}: copy that too, "
+                "then this one again."
+            )
 
 
 COPY_COLUMNS = (

@@ -158,8 +158,8 @@ def copy(
     Example: amlflow run copy best:rmse --from local --to prod
     """
     from amlflow.cli import progress
-    from amlflow.cli.records import COPY_COLUMNS, copy_record
-    from amlflow.services.copying.runs import CopyRequest
+    from amlflow.cli.records import COPY_COLUMNS, copy_record, copy_warnings
+    from amlflow.services.copying.runs import Copied, CopyRequest
     from amlflow.services.copying.runs import copy as copy_runs
     from amlflow.workspaces import resolve
 
@@ -169,11 +169,13 @@ def copy(
         origin = resolve.open_workspace(resolve.resolve(source, state.config), state.note, state.auth)
     target = resolve.open_workspace(resolve.resolve(to, state.config), state.note, state.auth)
     state.stays = "What was copied stays; the same command goes on where it stopped."
-    with progress.steps(state) as report:
-        done = copy_runs(origin, target, CopyRequest(runs, experiment, children), report)
-    for item in done:
-        for reason in item.refused:
-            state.warn(
-                f"Warning: {target.name} refused a part of {item.run.name}, which is kept with the copy: {reason}"
-            )
-    state.out.many([copy_record(item, target) for item in done], COPY_COLUMNS, "run_id")
+    done: list[Copied] = []
+    try:
+        with progress.steps(state) as report:
+            for item in copy_runs(origin, target, CopyRequest(runs, experiment, children), report):
+                done.append(item)
+    finally:
+        for line in copy_warnings(done, target):
+            state.warn(line)
+        if done:
+            state.out.many([copy_record(item, target) for item in done], COPY_COLUMNS, "run_id")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping
+from typing import Any, Callable, Dict, List, Mapping, Tuple
 
 from .folder import RunFolder, read_json, write_json, write_text
 
@@ -41,13 +41,19 @@ class Aside:
         """One document, whole."""
         write_json(self._file(path, ""), dict(content))
 
-    def refuse(self, record: List[Any], reason: str) -> None:
-        """Keep what the workspace refused for good, here and with the run."""
+    def refuse(self, record: List[Any], reason: str, code: str = "") -> None:
+        """Keep what the workspace refused for good, here and with the run; `code` is that of the refusal."""
         if any(known.get("record") == record for known in self._folder.refused()):
             return
         self._folder.refuse({"record": record, "reason": reason})
         sentence = f"The workspace refused a part of run {self._folder.id}: {reason}"
-        self.add_line(REFUSED, {"record": record, "reason": reason}, sentence)
+        self.add_line(REFUSED, {"record": record, "reason": reason, **({"code": code} if code else {})}, sentence)
+
+    def refusals(self) -> Tuple[str, str]:
+        """The artifact path of what was refused, and its text so far."""
+        name = self._named(REFUSED)
+        file = self._root / name
+        return name, file.read_text(encoding="utf-8") if file.exists() else ""
 
     def waiting(self) -> Dict[str, Path]:
         """Artifact path -> file, of what has changed since it was uploaded."""

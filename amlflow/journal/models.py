@@ -86,7 +86,7 @@ class Models:
             self._behind.request("PATCH", f"{path}/tags", {"tags": tags})
         params = _lacking(model.get("data", {}).get("params", []), present.get("data", {}).get("params", []))
         if params:
-            self._behind.request("POST", f"{path}/params", {"params": params})
+            self._behind.request("POST", f"{path}/params", {"model_id": there["model_id"], "params": params})
         status = info.get("status", "")
         if status not in _DOUBTFUL and status != there.get("status"):
             wait_for_files()

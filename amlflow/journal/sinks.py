@@ -18,6 +18,8 @@ from .rest import Behind
 
 _PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 _CHUNK_BYTES = 1 << 20
+# The code of the refusal of a file whose copy in the spool is not what was logged.
+DAMAGED = "DAMAGED"
 
 
 class SpoolFile:
@@ -177,7 +179,7 @@ class _CheckedReader(io.IOBase):
         super().close()
 
     def _damaged(self) -> Refused:
-        return Refused(0, "DAMAGED", f"The copy of {self._file.name} that waited to be sent is damaged.")
+        return Refused(0, DAMAGED, f"The copy of {self._file.name} that waited to be sent is damaged.")
 
 
 def _umask() -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import posixpath
+import tempfile
 import threading
 from collections import deque
 from concurrent.futures import Future
@@ -25,7 +26,7 @@ from .held import read_run
 from .identities import Identities
 from .ledger import Ledger, has_passed
 from .rest import Behind
-from .sinks import ArtifactSink, Opener, SpoolFile, open_sink
+from .sinks import DAMAGED, ArtifactSink, Opener, SpoolFile, open_sink
 from .stuck import Stopped, Stuck, stuck_by
 
 # From this size on, what is there already is looked up rather than sent again.
@@ -146,29 +147,56 @@ class Uploads:
     def _put(self, record: List[Any]) -> None:
         if self._stop.is_set():
             raise Stopped
-        _, path, spooled, size_bytes, crc32 = record[:5]
-        file = SpoolFile(self._folder.spool / spooled, posixpath.basename(path), size_bytes, crc32)
+        path, spooled = record[1:3]
         try:
-            if not _is_contained(path):
-                raise Refused(0, "INVALID_PARAMETER_VALUE", f"The path {path!r} leads out of the run's artifacts.")
-            for root, below in self._destinations(record):
-                self._put_to(self._sink(root), below, file, spooled)
+            if fault := _fault(path):
+                raise Refused(0, "INVALID_PARAMETER_VALUE", fault)
+            try:
+                self._put_everywhere(record)
+            except Refused as refused:
+                if not refused.lacks_route:
+                    raise
+                self._check_others_are_taken(record)
+                # A proxy may have answered so while it had no server behind it.
+                self._put_everywhere(record)
         except Refused as refused:
             stuck = stuck_by(refused)
-            if stuck or refused.lacks_route:
-                raise stuck or Stuck("unreachable", f"The workspace takes no artifacts: {refused}") from refused
+            if stuck:
+                raise stuck from refused
             with self._lock:
-                self._aside.refuse(record, refused.message)
+                self._aside.refuse(record, _of_file(path, refused), refused.code)
             return
         self._has_arrived(spooled)
         self._remove(spooled)
+
+    def _put_everywhere(self, record: List[Any]) -> None:
+        _, path, spooled, size_bytes, crc32 = record[:5]
+        file = SpoolFile(self._folder.spool / spooled, posixpath.basename(path), size_bytes, crc32)
+        for root, below in self._destinations(record):
+            self._put_to(self._sink(root), below, file, spooled)
+
+    def _check_others_are_taken(self, record: List[Any]) -> None:
+        """Servers have no route for some names, such as those of two lines, and seem to take no artifacts then. What tells of
+        refusals has a plain name, and follows once this is one. Raises `Stuck` where that is not taken either."""
+        with self._lock:
+            name, text = self._aside.refusals()
+        root = self._root() if self._folder.id != GENERAL else record[5]
+        with tempfile.TemporaryDirectory(prefix=".told-", dir=self._folder.path) as temporary:
+            note = Path(temporary) / posixpath.basename(name)
+            note.write_text(text, encoding="utf-8")
+            try:
+                self._sink(root).put(name, SpoolFile(note, note.name, note.stat().st_size, None))
+            except Refused as again:
+                stuck = stuck_by(again)
+                if stuck or again.lacks_route:
+                    raise stuck or Stuck("unreachable", f"The workspace takes no artifacts: {again}") from again
 
     def _put_to(self, sink: ArtifactSink, path: str, file: SpoolFile, spooled: str) -> None:
         if not file.path.exists():
             # It is removed once it has arrived; a crash may have kept that from being noted.
             if sink.size(path) == file.size_bytes:
                 return
-            raise Refused(0, "DAMAGED", f"The copy of {path} that waited to be sent is gone.")
+            raise Refused(0, DAMAGED, f"The copy of {path} that waited to be sent is gone.")
         if file.size_bytes >= _LARGE_BYTES:
             there = sink.size(path)
             if spooled in self._begun and there == file.size_bytes and self._begun[spooled] != there:
@@ -280,6 +308,14 @@ def _place(record: List[Any]) -> Tuple[str, str]:
     return (record[5] if len(record) > 5 else "", record[1])
 
 
-def _is_contained(path: str) -> bool:
-    parts = path.split("/")
-    return bool(path) and "\\" not in path and "\0" not in path and not any(part in ("", ".", "..") for part in parts)
+def _of_file(path: str, refused: Refused) -> str:
+    return f"The file {path!r}: {refused.message}"
+
+
+def _fault(path: str) -> str:
+    """Why no sink is given a path; empty where it leads to a file of the run everywhere."""
+    if "\\" in path:
+        return "A backslash separates folders on some servers; no name that has one is sent."
+    if not path or "\0" in path or any(part in ("", ".", "..") for part in path.split("/")):
+        return "It leads out of the run's artifacts."
+    return ""

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
-import sys
-import tempfile
 import time
-import uuid
-from pathlib import Path
 from typing import Any
 
 import pytest
 from azure_workspaces import send_all
+from copies import Places, copied, facts, logged, opened
 from servers import free_port
 
-from amlflow.config import Config
-from amlflow.workspaces import resolve
-from amlflow.workspaces.base import Workspace
-
-PY = sys.executable
 # Everything that a run can have, under names that ask for trouble.
 LOG = """
 import math, mlflow, numpy as np
@@ -46,19 +37,6 @@ with mlflow.start_run(run_name="child one", nested=True):
     with mlflow.start_run(run_name="grandchild", nested=True):
         mlflow.log_param("deep", 1)
 """
-OWN = ("amlflow.key", "amlflow.copied_run", "amlflow.copied_from")
-
-
-class Places(dict[str, str]):
-    """What `-w` takes for a workspace of each kind; the server is started when it is first asked for."""
-
-    def __init__(self, request: pytest.FixtureRequest, root: Path) -> None:
-        super().__init__(local=f"local:{root / 'here'}", other=f"local:{root / 'there'}")
-        self._request = request
-
-    def __missing__(self, kind: str) -> str:
-        assert kind == "server"
-        return str(self._request.getfixturevalue("mlflow_server"))
 
 
 @pytest.fixture
@@ -66,101 +44,10 @@ def places(amlflow: Any, request: pytest.FixtureRequest) -> Places:
     return Places(request, amlflow.cwd)
 
 
-def opened(where: str) -> Workspace:
-    return resolve.open_workspace(resolve.resolve(where, Config()))
-
-
-def logged(amlflow: Any, where: str, name: str = "all 'kinds'", script: str = LOG) -> str:
-    """The id of a run that a program has made, in an experiment of its own."""
-    (amlflow.cwd / "program.py").write_text(script)
-    arguments = ("track", "-w", where, "-e", f"copy {uuid.uuid4().hex[:8]}", "--run-name", name)
-    line = f'echo "$AMLFLOW_RUN"; "{PY}" -W ignore program.py 2>err.txt'
-    return str(amlflow.ok(*arguments, "--", "sh", "-c", line).out.split()[0])
-
-
-def copied(amlflow: Any, source: str, target: str, *arguments: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = amlflow.ok(
-        "run", "copy", *arguments, "--from", source, "--to", target, "-o", "json"
-    ).json
-    return found
-
-
-def facts(where: str, run_id: str, with_models: bool = True) -> dict[str, Any]:
-    """All that is to be the same of a run and its copy."""
-    workspace = opened(where)
-    behind = workspace.behind()
-    run = workspace.get_run(run_id)
-    raw = behind.request("GET", "/api/2.0/mlflow/runs/get", {"run_id": run_id})["run"]
-    skipped = (*OWN, "mlflow.parentRunId", "mlflow.log-model.history")
-    found: dict[str, Any] = {
-        "name": run.name,
-        "user": run.user,
-        "status": run.status,
-        "times": (run.start_time_ms, run.end_time_ms),
-        "params": dict(run.params),
-        "tags": {key: value for key, value in run.tags.items() if key not in skipped and not key.startswith("azureml")},
-        "histories": {
-            key: [(point.step, point.timestamp_ms, repr(point.value)) for point in line]
-            for key, line in workspace.metric_histories([run_id]).get(run_id, {}).items()
-        },
-        "files": files(workspace, run_id),
-        "datasets": sorted(
-            (
-                item["dataset"]["name"],
-                item["dataset"]["digest"],
-                item["dataset"]["source"],
-                json.dumps(item.get("tags")),
-            )
-            for item in (raw.get("inputs") or {}).get("dataset_inputs", [])
-        ),
-    }
-    if with_models:
-        found["models"] = models(workspace, raw)
-    return found
-
-
-def files(workspace: Workspace, run_id: str) -> dict[str, bytes]:
-    with tempfile.TemporaryDirectory() as folder:
-        if workspace.list_artifacts(run_id):
-            workspace.download_artifacts(run_id, "", Path(folder))
-        return {
-            path.relative_to(folder).as_posix(): path.read_bytes()
-            for path in sorted(Path(folder).rglob("*"))
-            if path.is_file()
-        }
-
-
-def models(workspace: Workspace, raw: dict[str, Any]) -> list[Any]:
-    found = []
-    for output in (raw.get("outputs") or {}).get("model_outputs", []):
-        model = workspace.behind().request("GET", f"/api/2.0/mlflow/logged-models/{output['model_id']}")["model"]
-        info, data = model["info"], model.get("data") or {}
-        folder = workspace.fetch(f"models:/{info['model_id']}")
-        found.append(
-            {
-                "name": info["name"],
-                "status": info["status"],
-                "owner": info["source_run_id"] == raw["info"]["run_id"],
-                "params": data.get("params"),
-                "tags": [tag for tag in info.get("tags", []) if not tag["key"].startswith(("amlflow.", "mlflow."))],
-                "metrics": [
-                    (m["key"], m["value"], m["step"], m["run_id"] == raw["info"]["run_id"])
-                    for m in data.get("metrics", [])
-                ],
-                "files": {
-                    path.relative_to(folder).as_posix(): path.read_bytes()
-                    for path in sorted(folder.rglob("*"))
-                    if path.is_file()
-                },
-            }
-        )
-    return found
-
-
 @pytest.mark.parametrize(("source", "target"), [("local", "other"), ("local", "server"), ("server", "local")])
 def test_a_copy_has_all_that_its_source_has(amlflow: Any, places: Places, source: str, target: str) -> None:
     here, there = places[source], places[target]
-    run = logged(amlflow, here)
+    run = logged(amlflow, here, LOG)
     tree = copied(amlflow, here, there, run, "--children")
     assert [item["name"] for item in tree] == ["all 'kinds'", "child one", "grandchild"]
     assert [(item["state"], item["refused"]) for item in tree] == [("copied", [])] * 3, tree
@@ -182,7 +69,7 @@ def test_a_copy_has_all_that_its_source_has(amlflow: Any, places: Places, source
 
 
 def test_the_copy_of_a_model_is_loaded_and_predicts(amlflow: Any, places: Places) -> None:
-    run = logged(amlflow, places["local"])
+    run = logged(amlflow, places["local"], LOG)
     (item,) = copied(amlflow, places["local"], places["other"], run)
     assert item["models"] == 1
     (model,) = opened(places["other"]).logged_models(item["run_id"])
@@ -200,7 +87,7 @@ def test_the_copy_of_a_model_is_loaded_and_predicts(amlflow: Any, places: Places
 
 def test_a_copy_follows_its_source(amlflow: Any, places: Places) -> None:
     here, there = places["local"], places["other"]
-    run = logged(amlflow, here, script="import mlflow; mlflow.log_metric('a', 1, step=1)")
+    run = logged(amlflow, here, "import mlflow; mlflow.log_metric('a', 1, step=1)")
     (first,) = copied(amlflow, here, there, run)
     for more in (("metric", "a=2", "--step", "2"), ("param", "p=1"), ("tag", "t=1"), ("artifact", "program.py")):
         amlflow.ok("-w", here, "log", *more, "--run", run)
@@ -218,7 +105,7 @@ def test_a_copy_follows_its_source(amlflow: Any, places: Places) -> None:
 
 def test_a_child_finds_the_copy_of_its_parent_later(amlflow: Any, places: Places) -> None:
     here, there = places["local"], places["other"]
-    run = logged(amlflow, here)
+    run = logged(amlflow, here, LOG)
     child = next(item.id for item in opened(here).search_runs(_all()) if item.name == "child one")
     (alone,) = copied(amlflow, here, there, child, "-e", "another")
     assert "mlflow.parentRunId" not in opened(there).get_run(alone["run_id"]).tags
@@ -257,7 +144,7 @@ mlflow.pyfunc.log_model(name="model", python_model=Adding(), pip_requirements=["
 @pytest.mark.parametrize("target", ["other", pytest.param("server", marks=pytest.mark.slow)])
 def test_a_copy_that_is_killed_again_and_again_is_whole_in_the_end(amlflow: Any, places: Places, target: str) -> None:
     here, there = places["local"], places[target]
-    run = logged(amlflow, here, script=BIG)
+    run = logged(amlflow, here, BIG)
     killed = 0
     for patience_s in (0.6, 1.0, 1.5, 2.2, 3.0, 4.0):
         copying = amlflow.start("run", "copy", run, "--from", here, "--to", there)
@@ -277,7 +164,7 @@ def test_a_copy_that_is_killed_again_and_again_is_whole_in_the_end(amlflow: Any,
 
 
 def test_a_server_that_is_away_is_told_of(amlflow: Any, places: Places) -> None:
-    run = logged(amlflow, places["local"], script="import mlflow; mlflow.log_metric('a', 1)")
+    run = logged(amlflow, places["local"], "import mlflow; mlflow.log_metric('a', 1)")
     away = amlflow("run", "copy", run, "--from", places["local"], "--to", f"http://127.0.0.1:{free_port()}")
     assert away.code == 5
     assert away.out == ""
@@ -285,7 +172,7 @@ def test_a_server_that_is_away_is_told_of(amlflow: Any, places: Places) -> None:
 
 def test_a_run_of_another_kind_goes_to_azure_ml(amlflow: Any, places: Places, azure: Any) -> None:
     there = azure.env["AMLFLOW_WORKSPACE"]
-    run = logged(amlflow, places["local"], script=LOG + "mlflow.log_param('long', 'y' * 2000)\n")
+    run = logged(amlflow, places["local"], LOG + "mlflow.log_param('long', 'y' * 2000)\n")
     (item,) = copied(amlflow, places["local"], there, run)
     send_all(amlflow)
     source, copy = facts(places["local"], run, False), facts(there, item["run_id"], False)
@@ -308,7 +195,7 @@ def test_a_run_of_another_kind_goes_to_azure_ml(amlflow: Any, places: Places, az
 
 def test_wrong_copies_are_told_why(amlflow: Any, places: Places) -> None:
     here, there = places["local"], places["other"]
-    run = logged(amlflow, here, script="")
+    run = logged(amlflow, here, "")
     for code, said, arguments in (
         (3, "There is no run 'nun'", ("nun", "--from", here, "--to", there)),
         (2, "Both workspaces are", (run, "--from", here, "--to", here)),

@@ -264,6 +264,18 @@ def test_after_a_crash_only_what_is_missing_is_sent(journal: Journal, behind: Re
     assert len(held(behind, run.id).points) == 30
 
 
+def test_params_of_a_model_that_come_later_are_sent(journal: Journal, behind: RestServer) -> None:
+    run, model_id = online(journal, behind), "m-" + new_id()
+    made = model(model_id, run.id)
+    write(run, ["l", {"model": made, "emulated": True}])
+    made["data"] = {"params": [*made["data"]["params"], {"key": "width", "value": "4"}]}
+    write(run, ["l", {"model": made, "emulated": True}])
+    assert drainer(journal, behind).drain_once()
+    assert not run.refused()
+    sent = behind.request("GET", f"/api/2.0/mlflow/logged-models/{journal.real_id(model_id)}")["model"]
+    assert {"key": "width", "value": "4"} in sent["data"]["params"]
+
+
 def test_what_a_server_has_no_route_for_is_kept_with_the_run(
     journal: Journal, behind: RestServer, broken: RestServer, faults: Faults, tmp_path: Path
 ) -> None:

@@ -190,7 +190,7 @@ def test_other_storage_is_reached_by_what_opens_its_scheme(journal: Journal, beh
     spool(run, "no", b"x")
     assert drainer(journal, behind, openers={"azureml": lambda root, behind: Sink(root)}).drain_once()
     assert taken["azureml://somewhere/root/a/b"] == b"content"
-    assert [item["reason"] for item in run.refused()] == ["It is there already."]
+    assert [item["reason"] for item in run.refused()] == ["The file 'no': It is there already."]
 
 
 def test_a_storage_of_mlflow_itself_is_used_for_any_other_scheme(
@@ -288,3 +288,48 @@ def test_a_models_files_wait_for_the_log_and_the_log_not_for_them(journal: Journ
     for run in runs:
         assert len(artifacts(behind, run.id)) == 6
         assert held(behind, run.id).status == "FINISHED"
+
+
+def test_a_name_that_the_server_has_no_route_for_is_put_aside_alone(journal: Journal, behind: RestServer) -> None:
+    run = online(journal, behind)
+    spool(run, "two\nlines.txt", b"x")
+    spool(run, "plain.txt", b"y")
+    write(run, ["m", "loss", 1, 1, 1])
+    end(run)
+    assert drainer(journal, behind).drain_once()
+    assert set(artifacts(behind, run.id)) == {"plain.txt", "amlflow/refused.jsonl"}
+    assert [item["record"][1] for item in run.refused()] == ["two\nlines.txt"]
+    assert "The file 'two\\nlines.txt'" in run.refused()[0]["reason"]
+    assert held(behind, run.id).status == "FINISHED"
+
+
+def test_a_server_without_artifacts_for_a_time_gets_them_all_later(
+    journal: Journal, behind: RestServer, mlflow_server: str
+) -> None:
+    run = online(journal, behind)
+    faults = Faults(missing=("mlflow-artifacts/artifacts",))
+    with faulty(mlflow_server, faults) as url:
+        for path in ("two words.txt", "plain.txt"):
+            spool(run, path, b"x")
+        assert not drainer(journal, server(url)).drain_once()
+        assert "takes no artifacts" in (run.problem() or {})["reason"]
+        assert run.refused() == []
+        faults.missing = ()
+        assert drainer(journal, server(url)).drain_once()
+    assert set(artifacts(behind, run.id)) == {"two words.txt", "plain.txt"}
+
+
+def test_a_file_that_a_proxy_knew_nothing_of_for_a_moment_is_sent_again(journal: Journal, behind: RestServer) -> None:
+    run = online(journal, behind)
+
+    class Passing(Uploading):
+        def upload(self, path: str, file: Any) -> None:
+            if path.endswith("data.csv") and not self.sent:
+                self.sent.append("none")
+                raise Refused(404, "ENDPOINT_NOT_FOUND", "default backend")
+            super().upload(path, file)
+
+    spool(run, "data.csv", b"x")
+    assert drainer(journal, Passing(behind)).drain_once()
+    assert artifacts(behind, run.id)["data.csv"] == 1
+    assert run.refused() == []

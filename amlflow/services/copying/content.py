@@ -16,9 +16,11 @@ from typing import Any
 from amlflow.journal import records
 from amlflow.journal.batches import Point, identity
 from amlflow.journal.router import Router
+from amlflow.journal.sinks import DAMAGED
 from amlflow.services import recording, references, tracking
 from amlflow.services.copying.ends import FROM_TAG, RUN_TAG, End, Ledger
-from amlflow.services.copying.models import ModelCopies
+from amlflow.services.copying.files import Comparison, Side
+from amlflow.services.copying.models import ModelCopies, RefusedFile
 from amlflow.services.execution import PARENT_TAG
 from amlflow.workspaces.base import Run
 from amlflow.workspaces.server.client import API, pairs
@@ -28,14 +30,15 @@ from amlflow.workspaces.server.runs import number
 _NOT_COPIED = (RUN_TAG, FROM_TAG, PARENT_TAG, "mlflow.rootRunId", "mlflow.runName", "mlflow.user", "amlflow.key")
 # Where the journal keeps what a workspace cannot hold: values that are too long, what was refused, what has no route.
 _ASIDE = re.compile(
-    r"amlflow/(?:(?P<long>long_values)|(?P<refused>refused)|unsupported/(?P<route>[\w-]+?))(?:-\d+)?\.jsonl?"
+    r"amlflow/(?:(?P<long>long_values)|(?P<refused>refused)|unsupported/(?P<route>[\w-]+?))(?:-\d+)?(?:\.\d+)?\.jsonl?"
 )
 _POINTS_A_RECORD = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """How much of each kind the copy lacked. `changes` are those of its name, status and end."""
+    """How much of each kind the copy lacked. `models` are those that are new or lacked something; `changes` are those of the
+    copy's name, status and end."""
 
     points: int = 0
     params: int = 0
@@ -58,6 +61,7 @@ class _Aside:
     tags: dict[str, str] = field(default_factory=dict)
     points: set[tuple[Any, ...]] = field(default_factory=set)
     routes: set[str] = field(default_factory=set)
+    files: set[RefusedFile] = field(default_factory=set)
 
 
 class Contents:
@@ -71,7 +75,7 @@ class Contents:
         ledger: Ledger,
         settle: Callable[[Sequence[str]], None],
     ) -> None:
-        self._source, self._target, self._recorder = source, target, recorder
+        self._source, self._target, self._recorder, self._ledger = source, target, recorder, ledger
         router = Router(recorder.journal, target.client.behind)
         self._models = ModelCopies(source, target, router, ledger, settle)
 
@@ -82,7 +86,7 @@ class Contents:
         wanted = self._files(self._source, run.id)
         held = {} if is_new else self._files(self._target, copy_id)
         aside = self._aside(copy_id, [path for path in held if path not in wanted])
-        models = self._models.bring(run, there)
+        models = self._models.bring(run, there, aside.files)
         history = self._history(self._source, run.id)
         linked = self._linked_points(run.id, here, aside, {identity(point) for point in history})
         held_points = [] if is_new else self._history(self._target, copy_id)
@@ -92,7 +96,7 @@ class Contents:
         tags = self._tags(run, copy_id, parent_id, here, there, aside)
         requests = [*self._inputs(here, there, copy_id, aside), *self._outputs(here, there, copy_id, aside)]
         self._write(copy_id, [*_batches([*linked, *points], params, tags), *requests])
-        files = self._bring_files(run.id, copy_id, wanted, held)
+        files = self._bring_files(here["info"], there["info"], wanted, held, aside)
         ending = _ending(here["info"], there["info"])
         self._write(copy_id, ending)
         return Added(len(points) + len(linked), len(params), len(tags), len(requests), files, models, len(ending))
@@ -192,10 +196,20 @@ class Contents:
     # ------------------------------------------------------------------ files
 
     def _bring_files(
-        self, run_id: str, copy_id: str, wanted: Mapping[str, int | None], held: Mapping[str, int | None]
+        self,
+        here: Mapping[str, Any],
+        there: Mapping[str, Any],
+        wanted: Mapping[str, int | None],
+        held: Mapping[str, int | None],
+        aside: _Aside,
     ) -> int:
-        """Files that are not there with the same size. They are fetched to a folder of this machine first."""
-        missing = [path for path, size in wanted.items() if path not in held or held[path] != size]
+        """Files that are not there with the same content. They are fetched to a folder of this machine first. `here` and `there`
+        are the two runs' "info"."""
+        run_id, copy_id = here["run_id"], there["run_id"]
+        refused = {(path, size) for place, path, size in aside.files if not place}
+        source, target = self._side(self._source, here, wanted), self._side(self._target, there, held)
+        compared = Comparison(source, target, refused, self._ledger, copy_id)
+        missing = compared.lacking()
         if not missing:
             return 0
         with tempfile.TemporaryDirectory(prefix="amlflow-") as temporary:
@@ -204,7 +218,15 @@ class Contents:
                 self._source.workspace.download_artifacts(run_id, path, folder)
             for entry in sorted(folder.iterdir()):
                 self._recorder.keep(copy_id, entry)
+            compared.note({path: file for path in missing if (file := folder / path).is_file()})
         return len(missing)
+
+    @staticmethod
+    def _side(end: End, info: Mapping[str, Any], sizes: Mapping[str, int | None]) -> Side:
+        def fetch(path: str, folder: Path) -> Path:
+            return end.workspace.download_artifacts(info["run_id"], path, folder)
+
+        return Side(sizes, end.folder(str(info.get("artifact_uri") or "")), fetch)
 
     @staticmethod
     def _files(end: End, run_id: str) -> dict[str, int | None]:
@@ -237,13 +259,16 @@ def _read_aside(found: _Aside, text: str, is_long: bool) -> None:
         found.tags.update(kept.get("tags") or {})
         return
     for line in text.splitlines():
-        record = json.loads(line)["record"]
+        refusal = json.loads(line)
+        record = refusal["record"]
         if record[0] == records.PARAM:
             found.params[record[1]] = record[2]
         elif record[0] == records.TAG:
             found.tags[record[1]] = record[2]
         elif record[0] == records.METRIC:
             found.points.add(identity(record[1:]))
+        elif record[0] == records.FILE and refusal.get("code") != DAMAGED:
+            found.files.add((record[5] if len(record) > 5 else "", record[1], record[3]))
 
 
 def _batches(points: Sequence[Point], params: Mapping[str, str], tags: Mapping[str, str]) -> list[list[Any]]:

@@ -6,7 +6,9 @@ from __future__ import annotations
 import contextlib
 import posixpath
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from pathlib import Path
 from typing import Any
 
 from amlflow.errors import AmlflowError
@@ -16,12 +18,15 @@ from amlflow.journal.errors import Refused, Unreachable
 from amlflow.journal.router import Router
 from amlflow.services import tracking
 from amlflow.services.copying.ends import MODEL_TAG, End, Ledger
+from amlflow.services.copying.files import Comparison, Side
 from amlflow.workspaces.base import Run
 from amlflow.workspaces.local import artifacts
-from amlflow.workspaces.server.client import API, quoted
+from amlflow.workspaces.server.client import API, named, pairs, quoted
 
 _READY = "LOGGED_MODEL_READY"
 _PAGE = 50
+# A file that the target did not take: the address of its root, empty for the artifacts of its run; its path; its size in bytes.
+RefusedFile = tuple[str, str, int]
 
 
 class ModelCopies:
@@ -33,18 +38,17 @@ class ModelCopies:
         self._source, self._target, self._router = source, target, router
         self._ledger, self._settle = ledger, settle
 
-    def bring(self, run: Run, copy: Mapping[str, Any]) -> int:
-        """Make the models that the run has made, with their files; how many are new. `copy` is the run's copy as the target's
-        REST API shows it. Raises `AmlflowError`."""
+    def bring(self, run: Run, copy: Mapping[str, Any], refused: Set[RefusedFile]) -> int:
+        """Make the models that the run has made, and bring them what they lack; how many lacked something, or are new. `copy` is
+        the run's copy as the target's REST API shows it. Raises `AmlflowError`."""
         models = self._made_by(run)
         if not models:
             return 0
         with self._explained():
             there = self._there(copy)
-            for model in models:
-                model_id = model["info"]["model_id"]
-                self._one(model, there.get(model_id), copy["info"])
-        return sum(model["info"]["model_id"] not in there for model in models)
+            return sum(
+                self._one(model, there.get(model["info"]["model_id"]), copy["info"], refused) for model in models
+            )
 
     def of_copy(self, model_id: str) -> str:
         """The id of the copy of a model; empty for none."""
@@ -100,45 +104,69 @@ class ModelCopies:
                 return found
             token = following
 
-    def _one(self, model: Mapping[str, Any], found: Mapping[str, Any] | None, run: Mapping[str, Any]) -> None:
+    def _one(
+        self,
+        model: Mapping[str, Any],
+        found: Mapping[str, Any] | None,
+        run: Mapping[str, Any],
+        refused: Set[RefusedFile],
+    ) -> bool:
+        """Whether the copy is new or lacked something."""
         info = model["info"]
         copy = found or self._make(model, run)
         copy_id = copy["info"]["model_id"]
         self._ledger.note_model(info["model_id"], copy_id)
-        self._bring_files(info["model_id"], copy["info"], found is None)
-        if copy["info"].get("status") != _READY:
+        has_brought = self._bring_files(info, copy["info"], found is None, refused)
+        if found is not None:
+            has_brought = self._bring_values(model, found) or has_brought
+        was_ready = copy["info"].get("status") == _READY
+        if not was_ready:
             if self.is_entity(copy_id):
                 # Whoever sees it ready may load it at once.
                 self._settle([run["run_id"]])
             self._router.call("PATCH", f"{API}/logged-models/{copy_id}", {"model_id": copy_id, "status": _READY})
+        return found is None or has_brought or not was_ready
 
     def _make(self, model: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
         info = model["info"]
-        tags = [tag for tag in info.get("tags") or [] if tag["key"] not in (MODEL_TAG, KEY_TAG)]
         body = {
             "experiment_id": run["experiment_id"],
             "name": info.get("name"),
             "model_type": info.get("model_type") or None,
             "source_run_id": run["run_id"],
             "params": (model.get("data") or {}).get("params") or [],
-            "tags": [*tags, {"key": MODEL_TAG, "value": info["model_id"]}],
+            "tags": named({**_own_tags(info), MODEL_TAG: info["model_id"]}),
         }
         body = {key: value for key, value in body.items() if value is not None}
         made: dict[str, Any] = self._router.call("POST", f"{API}/logged-models", body)["model"]
         return made
 
-    def _bring_files(self, model_id: str, copy: Mapping[str, Any], is_new: bool) -> None:
+    def _bring_values(self, model: Mapping[str, Any], copy: Mapping[str, Any]) -> bool:
+        """Tags and params that the copy lacks; whether there were any. Where both have a tag, the source's value stands."""
+        copy_id = copy["info"]["model_id"]
+        address = f"{API}/logged-models/{copy_id}"
+        held = pairs(copy["info"].get("tags"))
+        tags = {key: value for key, value in _own_tags(model["info"]).items() if held.get(key) != value}
+        if tags:
+            self._router.call("PATCH", f"{address}/tags", {"model_id": copy_id, "tags": named(tags)})
+        known = pairs((copy.get("data") or {}).get("params"))
+        given = pairs((model.get("data") or {}).get("params"))
+        params = {key: value for key, value in given.items() if key not in known}
+        if params:
+            self._router.call("POST", f"{address}/params", {"model_id": copy_id, "params": named(params)})
+        return bool(tags or params)
+
+    def _bring_files(
+        self, model: Mapping[str, Any], copy: Mapping[str, Any], is_new: bool, refused: Set[RefusedFile]
+    ) -> bool:
+        """Whether there were any that the copy lacks. `model` and `copy` are the "info" of the two."""
         address = copy["artifact_uri"]
-        folder = self._source.workspace.fetch(f"models:/{model_id}")
-        wanted = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
         root = artifacts.local_folder(address)
         if root is not None:
             # Without MLflow, whose import takes longer than most copies.
-            for below, file in wanted.items():
-                held = root / below
-                if not held.is_file() or held.stat().st_size != file.stat().st_size:
-                    artifacts.keep(root, file, posixpath.dirname(below))
-            return
+            target = Side(_sizes_below(root), root, lambda below, folder: root / below)
+            keep = lambda file, folder: artifacts.keep(root, file, folder)  # noqa: E731
+            return self._bring_lacking(model, copy["model_id"], target, frozenset(), keep)
         from mlflow.exceptions import MlflowException
 
         from amlflow.journal.artifacts import repository
@@ -146,13 +174,54 @@ class ModelCopies:
         try:
             place = repository(address, self._router)
             sizes = {} if is_new else self._sizes(copy, place)
-            for below, file in wanted.items():
-                if sizes.get(below) != file.stat().st_size:
-                    place.log_artifact(str(file), posixpath.dirname(below) or None)
+            target = Side(sizes, None, lambda below, folder: Path(place.download_artifacts(below, str(folder))))
+            taken = self._refused_of(address, refused)
+            keep = lambda file, folder: place.log_artifact(str(file), folder or None)  # noqa: E731
+            return self._bring_lacking(model, copy["model_id"], target, taken, keep)
         except MlflowException as error:
             raise AmlflowError(
-                f"The files of the model {model_id} cannot be copied: {str(error).splitlines()[0]}"
+                f"The files of the model {model['model_id']} cannot be copied: {str(error).splitlines()[0]}"
             ) from error
+
+    def _bring_lacking(
+        self,
+        model: Mapping[str, Any],
+        copy_id: str,
+        target: Side,
+        refused: Set[tuple[str, int | None]],
+        keep: Callable[[Path, str], None],
+    ) -> bool:
+        workspace, address = self._source.workspace, str(model.get("artifact_uri") or "")
+        folder = workspace.fetch(f"models:/{model['model_id']}")
+        is_here = self._source.folder(address) is not None
+
+        def fetch(below: str, destination: Path) -> Path:
+            return workspace.fetch_file(address, below, destination)
+
+        source = Side(_sizes_below(folder), folder if is_here else None, fetch)
+        compared = Comparison(source, target, refused, self._ledger, copy_id)
+        lacking = compared.lacking()
+        with tempfile.TemporaryDirectory(prefix="amlflow-") as temporary:
+            files = {below: folder / below for below in lacking}
+            for below in lacking:
+                if not is_here and target.sizes.get(below) == source.sizes[below]:
+                    # What is kept of another machine's files is taken for the same while their sizes are.
+                    files[below] = fetch(below, Path(temporary))
+                keep(files[below], posixpath.dirname(below))
+            compared.note(files)
+        return bool(lacking)
+
+    def _refused_of(self, address: str, refused: Set[RefusedFile]) -> Set[tuple[str, int | None]]:
+        """Path below the model and size in bytes of those of its files that the target did not take."""
+        place = self._router.locations.place(address)
+        if place is None:
+            return frozenset()
+        root, prefix = "" if place.of_run else place.real, f"{place.path}/" if place.path else ""
+        return {
+            (path.removeprefix(prefix), size)
+            for where, path, size in refused
+            if where == root and path.startswith(prefix)
+        }
 
     def _sizes(self, copy: Mapping[str, Any], place: Any) -> dict[str, int | None]:
         """Path below the model -> size in bytes, of what is there."""
@@ -179,3 +248,14 @@ def _files(place: Any) -> Iterator[tuple[str, int | None]]:
                 folders.append(item.path)
             else:
                 yield item.path, item.file_size
+
+
+def _own_tags(info: Mapping[str, Any]) -> dict[str, str]:
+    """The tags of a model, without those by which copies and journals know theirs."""
+    return {key: value for key, value in pairs(info.get("tags")).items() if key not in (MODEL_TAG, KEY_TAG)}
+
+
+def _sizes_below(folder: Path) -> dict[str, int | None]:
+    return {
+        path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()
+    }

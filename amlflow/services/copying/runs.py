@@ -24,6 +24,8 @@ _USER_TAG = "mlflow.user"
 _AT_ONCE = 8
 # A workspace that takes nothing for seconds is given up long before; this is for one that takes much.
 _LONGEST_S = 86_400.0
+# What is on its way when another run fails is waited for no longer.
+_LAST_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +40,15 @@ class CopyRequest:
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """A run and its copy. `refused` are the reasons of what the target did not take."""
+    """A run and its copy. `refused` are the reasons of what the target did not take. `lost_parent` is the run that the source is
+    nested in where that has no copy; empty for none."""
 
     source_id: str
     run: Run
     is_new: bool
     added: Added
     refused: Sequence[str] = ()
+    lost_parent: str = ""
 
     @property
     def state(self) -> str:
@@ -53,9 +57,10 @@ class Copied:
 
 def copy(
     source: Workspace, target: Workspace, request: CopyRequest, report: Callable[[str], None] = lambda line: None
-) -> list[Copied]:
+) -> Iterator[Copied]:
     """Copy runs with their params, whole histories, tags, datasets, artifacts and logged models. A copy that is there already is
-    found, and brought what it lacks: a copy that was cut goes on so.
+    found, and brought what it lacks: a copy that was cut goes on so. Each is given out once it has arrived, whatever becomes of
+    the others.
 
     Raises `NotFound` for no such run, `UsageError` for a copy onto itself, `Unavailable` where the target does not take it."""
     if source.reference == target.reference:
@@ -68,7 +73,8 @@ def copy(
     folder = target.state_folder() / "copies"
     with locked(folder / f"{name}.lock"), recording.Recorder(target) as recorder:
         recorder.start()
-        return _Copying(source, target, request, Ledger(folder / f"{name}.json", source), recorder, report).copy(chosen)
+        ledger = Ledger(folder / f"{name}.json", source)
+        yield from _Copying(source, target, request, ledger, recorder, report).copy(chosen)
 
 
 @dataclass
@@ -80,6 +86,7 @@ class _Begun:
     is_new: bool
     refused_before: int
     added: Added
+    lost_parent: str
 
 
 class _Copying:
@@ -96,17 +103,30 @@ class _Copying:
         self._ledger, self._recorder, self._report = ledger, recorder, report
         self._contents = Contents(self._source, self._target, recorder, ledger, self._settle)
         self._experiments: dict[str, Experiment] = {}
+        self._chosen: dict[str, Run] = {}
+        self._copies: dict[str, tuple[Run, bool]] = {}
 
-    def copy(self, chosen: Sequence[Run]) -> list[Copied]:
-        done: list[Copied] = []
+    def copy(self, chosen: Sequence[Run]) -> Iterator[Copied]:
+        self._chosen = {run.id: run for run in chosen}
         for start in range(0, len(chosen), _AT_ONCE):
-            begun = []
-            for number, run in enumerate(chosen[start : start + _AT_ONCE], start + 1):
-                self._report(f"Copying run {number} of {len(chosen)}: {run.name}")
-                begun.append(self._begin(run))
-            self._settle([item.run_id for item in begun])
-            done += [self._ended(item) for item in begun]
-        return done
+            begun: list[_Begun] = []
+            try:
+                for number, run in enumerate(chosen[start : start + _AT_ONCE], start + 1):
+                    self._report(f"Copying run {number} of {len(chosen)}: {run.name}")
+                    begun.append(self._begin(run))
+                self._settle([item.run_id for item in begun])
+            except AmlflowError:
+                yield from self._arrived(begun)
+                raise
+            yield from map(self._ended, begun)
+
+    def _arrived(self, begun: Sequence[_Begun]) -> Iterator[Copied]:
+        """Those that are whole in the target although the copying ends here."""
+        self._recorder.flush(_LAST_S, [item.run_id for item in begun])
+        for item in begun:
+            if not self._recorder.left([item.run_id]).pending_bytes:
+                with contextlib.suppress(AmlflowError):
+                    yield self._ended(item)
 
     def _begin(self, run: Run) -> _Begun:
         waiting = recording.journal_of(self._source.workspace).run(run.id)
@@ -114,18 +134,24 @@ class _Copying:
             self._report(
                 f"Not all of {run.name} is in {self._source.workspace.name} yet: what waits is not copied now."
             )
-        found = self._find(run.id)
-        is_new = found is None
-        copy = found or self._make(run)
-        self._ledger.note_run(run.id, copy.id)
+        copy, is_new = self._copy_of(run)
         folder = self._recorder.journal.run(copy.id)
         if folder.exists():
             # An earlier attempt may have left some of it on this machine.
             self._settle([copy.id])
         self._recorder.adopt(copy)
         refused = len(folder.refused())
-        parent = self._parent(run)
-        return _Begun(run, copy.id, is_new, refused, self._contents.bring(run, copy.id, parent, is_new))
+        parent, lost = self._parent(run)
+        return _Begun(run, copy.id, is_new, refused, self._contents.bring(run, copy.id, parent, is_new), lost)
+
+    def _copy_of(self, run: Run) -> tuple[Run, bool]:
+        """The copy of a run, and whether it was made now."""
+        if run.id not in self._copies:
+            found = self._find(run.id)
+            copy = found or self._make(run)
+            self._ledger.note_run(run.id, copy.id)
+            self._copies[run.id] = copy, found is None
+        return self._copies[run.id]
 
     def _find(self, source_id: str) -> Run | None:
         """The copy of a run, by what is noted on this machine or by its tag; None for none and for one that was deleted."""
@@ -183,13 +209,23 @@ class _Copying:
                 self._recorder.journal.note_experiment(found.name, found.id, found.artifact_location)
         return self._experiments[name]
 
-    def _parent(self, run: Run) -> str:
-        """The copy of the run that this one is nested in; empty for none, and where that has no copy."""
+    def _parent(self, run: Run) -> tuple[str, str]:
+        """The copy of the run that this one is nested in, empty for none; and that run itself where it could be copied, and was
+        not."""
         parent = run.tags.get(PARENT_TAG, "")
         if not parent:
-            return ""
+            return "", ""
+        if parent in self._chosen:
+            # It is there already, unless the two name each other.
+            return self._copy_of(self._chosen[parent])[0].id, ""
         found = self._find(parent)
-        return found.id if found else ""
+        return (found.id, "") if found else ("", parent if self._has(parent) else "")
+
+    def _has(self, run_id: str) -> bool:
+        try:
+            return self._source.workspace.get_run(run_id).lifecycle_stage == "active"
+        except NotFound:
+            return False
 
     def _settle(self, run_ids: Sequence[str]) -> None:
         """Wait until the target has all that was written. Raises `Unavailable`."""
@@ -207,7 +243,7 @@ class _Copying:
             # It is said now, and stands in the copy's artifacts.
             folder.forget_refused(begun.refused_before)
         copy = self._target.workspace.get_run(begun.run_id)
-        return Copied(begun.source.id, copy, begun.is_new, begun.added, refused)
+        return Copied(begun.source.id, copy, begun.is_new, begun.added, refused, begun.lost_parent)
 
 
 def _chosen(source: Workspace, request: CopyRequest) -> list[Run]:

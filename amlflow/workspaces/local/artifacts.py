@@ -73,7 +73,8 @@ def copy_out(root: Path, path: str, destination: Path) -> Path:
 
 def contained(root: Path, path: str) -> Path:
     """The place below the root. Raises `UsageError` for a path that leads out of it, by dots or by a link."""
-    parts = PurePosixPath(path.replace("\\", "/"))
+    # Elsewhere than on Windows a backslash is a sign of a name like any other.
+    parts = PurePosixPath(path.replace("\\", "/") if os.name == "nt" else path)
     if parts.is_absolute() or ".." in parts.parts:
         raise UsageError(f"The artifact path {path!r} leads out of the run's artifacts.", "Give a path below them.")
     place = root / parts
