@@ -55,9 +55,10 @@ def moment_ms(text: str, option: str) -> int:
 
 
 def stamp(epoch_ms: int) -> str:
-    """UTC, to the minute, or to the day at midnight; a span may begin before the first year, which is shown as that."""
-    found = datetime.fromtimestamp(min(max(epoch_ms, _FIRST_MS), _LAST_MS) / 1000, timezone.utc)
-    return found.strftime("%Y-%m-%d" if epoch_ms % 86_400_000 == 0 else "%Y-%m-%d %H:%MZ")
+    """UTC, to the minute, or to the day at midnight; a moment beyond the years 1 to 9999 as the nearest in them."""
+    epoch_ms = min(max(epoch_ms, _FIRST_MS), _LAST_MS)
+    found = datetime.fromtimestamp(epoch_ms / 1000, timezone.utc).replace(tzinfo=None)
+    return found.date().isoformat() if epoch_ms % 86_400_000 == 0 else f"{found.isoformat(' ', 'minutes')}Z"
 
 
 def split(start_ms: int, end_ms: int, every_ms: int) -> list[Window]:
@@ -66,7 +67,9 @@ def split(start_ms: int, end_ms: int, every_ms: int) -> list[Window]:
     count = -(-(end_ms - first) // every_ms)
     if count > _MOST:
         raise UsageError(
-            f"That makes {count} windows, and {_MOST} is the most.", "Give a longer --every or a shorter --window."
+            f"From {stamp(start_ms)}, when the first row was, to {stamp(end_ms - 1)} there are {count} windows, and {_MOST} is "
+            "the most.",
+            "Give a longer --every; or, where few rows have such times, take those of a --window before --until.",
         )
     return [Window(first + i * every_ms, first + (i + 1) * every_ms) for i in range(count)]
 
