@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from functools import cached_property
 from typing import Any, Literal
 
-from amlflow.monitoring import labels
+from amlflow.monitoring import labels, metrics
 from amlflow.monitoring.labels import Form, Labels
 
 Kind = Literal["numeric", "categorical", "boolean", "time", "text"]
@@ -44,17 +45,23 @@ class Values:
     labels: Sequence[str] = ()
     form: Form = "text"
 
-    def sample(self, rows: Array | None = None) -> Sample:
-        """Those of the rows (a mask), or all."""
+    def taken(self, places: Array) -> Values:
+        """The rows at those places, in their order."""
+        nulls, errors, numbers, codes = (
+            None if part is None else part[places] for part in (self.nulls, self.errors, self.numbers, self.codes)
+        )
+        return replace(self, nulls=nulls, errors=errors, numbers=numbers, codes=codes)
+
+    def sample(self, rows: slice = slice(None)) -> Sample:
         import numpy as np
 
-        nulls, errors = (part if rows is None else part[rows] for part in (self.nulls, self.errors))
+        nulls, errors = self.nulls[rows], self.errors[rows]
         counted = len(nulls), int(np.count_nonzero(nulls)), int(np.count_nonzero(errors))
         if self.codes is not None:
-            codes = self.codes if rows is None else self.codes[rows]
-            counts = np.bincount(codes[codes >= 0], minlength=len(self.labels))
-            return Sample(*counted, counts={label: int(n) for label, n in zip(self.labels, counts, strict=True) if n})
-        numbers = np.sort(self.numbers if rows is None else self.numbers[rows])
+            codes = self.codes[rows]
+            counts = np.bincount(codes[codes >= 0])
+            return Sample(*counted, counts={self.labels[i]: int(counts[i]) for i in np.flatnonzero(counts).tolist()})
+        numbers = np.sort(self.numbers[rows])
         # NaN are sorted behind all others.
         low, high = np.searchsorted(numbers, -np.inf, side="right"), np.searchsorted(numbers, np.inf, side="left")
         infinite = low + np.searchsorted(numbers, np.inf, side="right") - high
@@ -75,7 +82,7 @@ class Values:
         return replace(self, codes=codes, labels=[*place], form=known.form)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sample:
     """What some rows of a column hold: how many rows, nulls, values of another kind and infinities, and either the finite
     numbers, sorted, or the count of each category."""
@@ -91,6 +98,11 @@ class Sample:
     def size(self) -> int:
         """How many values there are to compare."""
         return len(self.sorted) if self.counts is None else sum(self.counts.values())
+
+    @cached_property
+    def spread(self) -> metrics.Spread:
+        """Of its numbers: a baseline's is asked for by each window."""
+        return metrics.spread(self.sorted)
 
 
 def kind_of(column: Arrow) -> Kind:

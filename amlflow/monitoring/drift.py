@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from amlflow.errors import AmlflowError
-from amlflow.monitoring import columns, metrics
+from amlflow.monitoring import columns, metrics, windows
 from amlflow.monitoring.columns import Kind, Sample, Values
 from amlflow.monitoring.frames import Frame
 from amlflow.monitoring.thresholds import Threshold, Thresholds
-from amlflow.monitoring.windows import Window
+from amlflow.monitoring.windows import Order, Window
 
 # Azure ML's names of what is watched.
 Signal = Literal["data_drift", "prediction_drift"]
@@ -24,6 +24,8 @@ _PICTURE_BINS, _PICTURE_CATEGORIES = 24, 12
 _CHANCE = 0.001
 # More workers gain nothing: they wait for memory.
 _WORKERS = 4
+# Of many windows with few rows each most work is Python's own, and several workers only hand it to one another.
+_MANY_WINDOWS, _FEW_ROWS = 32, 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +39,10 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """A frame with its rows parted: `rows[i]` is the mask of window i, None for all rows."""
+    """A frame with the number of the window that each row lies in, as `windows.numbers` has them, None for all rows in one."""
 
     frame: Frame
-    rows: Sequence[Array | None]
+    numbers: Array | None
     pairs: Sequence[Pair]
 
 
@@ -135,29 +137,32 @@ class DriftReport:
 def assess(
     baseline: Frame,
     data: Sequence[Data],
-    windows: Sequence[Window],
+    spans: Sequence[Window],
     thresholds: Thresholds,
     kinds: Mapping[str, Kind],
 ) -> list[WindowReport]:
-    """`kinds` says what a column is where its values do not tell. Raises `AmlflowError` for a column none of whose values is
-    of the baseline's kind."""
-    work = [(part, pair) for part in data for pair in part.pairs]
+    """`spans` are the windows; `kinds` says what a column is where its values do not tell. Raises `AmlflowError` for a column
+    none of whose values is of the baseline's kind."""
+    orders = [windows.in_order(part.numbers, part.frame.rows, len(spans)) for part in data]
+    work = [(part.frame, order, pair) for part, order in zip(data, orders, strict=True) for pair in part.pairs]
 
-    def one(item: tuple[Data, Pair]) -> list[ColumnReport | None]:
-        return _column(baseline, item[0], item[1], thresholds, kinds.get(item[1].column))
+    def one(item: tuple[Frame, Order, Pair]) -> list[ColumnReport | None]:
+        return _column(baseline, *item, thresholds, kinds.get(item[2].column))
 
-    with ThreadPoolExecutor(_WORKERS) as pool:
+    most = max((part.frame.rows for part in data), default=0)
+    alone = len(spans) > _MANY_WINDOWS and most < len(spans) * _FEW_ROWS
+    with ThreadPoolExecutor(1 if alone else _WORKERS) as pool:
         found = list(pool.map(one, work))
     reports = []
-    for index, window in enumerate(windows):
-        rows = max((_count(part.rows[index], part.frame) for part in data), default=0)
+    for index, window in enumerate(spans):
+        rows = max((order.ends[index + 1] - order.ends[index] for order in orders), default=0)
         shown = [report for column in found if (report := column[index]) is not None]
         reports.append(WindowReport(window, rows, _corrected(shown)))
     return reports
 
 
 def _column(
-    baseline: Frame, data: Data, pair: Pair, thresholds: Thresholds, kind: Kind | None
+    baseline: Frame, data: Frame, order: Order, pair: Pair, thresholds: Thresholds, kind: Kind | None
 ) -> list[ColumnReport | None]:
     """A report a window, None where the window has no rows."""
     base_column = baseline.column(pair.baseline)
@@ -165,12 +170,14 @@ def _column(
     known = columns.values(base_column, kind)
     base = known.sample()
     del base_column
-    own = columns.values(data.frame.column(pair.column), kind).spelled_as(known)
+    own = columns.values(data.column(pair.column), kind).spelled_as(known)
     del known
-    _check_kind(baseline, data.frame, pair, kind, base, own)
+    _check_kind(baseline, data, pair, kind, base, own)
+    if order.places is not None:
+        own = own.taken(order.places)
     found: list[ColumnReport | None] = []
-    for rows in data.rows:
-        sample = own.sample(rows)
+    for index in range(len(order.ends) - 1):
+        sample = own.sample(order.rows(index))
         found.append(_compared(pair, kind, base, sample, thresholds) if sample.rows else None)
     return found
 
@@ -204,7 +211,7 @@ def _of_numbers(pair: Pair, kind: Kind, base: Sample, sample: Sample, thresholds
         elif metric == metrics.POPULATION_STABILITY:
             found.append(Reading(metric, metrics.population_stability_index(*counts), threshold))
         elif metric == metrics.WASSERSTEIN:
-            distance = metrics.normalized_wasserstein_distance(base.sorted, sample.sorted)
+            distance = metrics.normalized_wasserstein_distance(base.sorted, sample.sorted, base.spread)
             found.append(Reading(metric, distance, threshold))
         else:
             result = metrics.kolmogorov_smirnov(base.sorted, sample.sorted)
@@ -369,7 +376,3 @@ def _shares(base: Mapping[str, int], sample: Mapping[str, int]) -> Picture:
     others = len(share) - len(labels)
     sides = [[share[label][side] for label in labels] + ([max(0.0, rest[side])] if others else []) for side in (0, 1)]
     return Picture(sides[0], sides[1], labels=[*labels, *([f"{others} others"] if others else [])])
-
-
-def _count(mask: Array | None, frame: Frame) -> int:
-    return frame.rows if mask is None else int(mask.sum())

@@ -102,30 +102,61 @@ def population_stability_index(baseline: Array, counts: Array) -> float:
     return float(((q - p) * np.log(q / p)).sum())
 
 
-def normalized_wasserstein_distance(baseline: Array, sample: Array) -> float:
-    """The first Wasserstein distance of two sorted samples, neither empty: the integral of |F⁻¹ - G⁻¹| over the probabilities,
-    which in one dimension is that of |F - G| over the values (Vallender, Theory Probab. Appl. 18, 1974), divided by the
-    baseline's sample standard deviation, of at least 0.001."""
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The sample standard deviation of values, 0 of a single one, once they are multiplied by `scale`."""
+
+    deviation: float
+    scale: float
+
+
+def spread(values: Array) -> Spread:
+    """Of sorted values, at least one."""
     import numpy as np
 
-    scale = _SMALLER if max(-baseline[0], baseline[-1], -sample[0], sample[-1]) > _LARGE else 1.0
+    scale = _scale(values)
+    return Spread(float(np.std(values * scale if scale != 1 else values, ddof=1)) if len(values) > 1 else 0.0, scale)
+
+
+def normalized_wasserstein_distance(baseline: Array, sample: Array, of_baseline: Spread | None = None) -> float:
+    """The first Wasserstein distance of two sorted samples, neither empty: the integral of |F⁻¹ - G⁻¹| over the probabilities,
+    which in one dimension is that of |F - G| over the values (Vallender, Theory Probab. Appl. 18, 1974), divided by the
+    baseline's sample standard deviation, of at least 0.001. `of_baseline` is that one, where it is known already."""
+    known = of_baseline or spread(baseline)
+    scale = min(known.scale, _scale(sample))
     if scale != 1:
         baseline, sample = baseline * scale, sample * scale
-    deviation = float(np.std(baseline, ddof=1)) if len(baseline) > 1 else 0.0
+    deviation = known.deviation * (scale / known.scale)
     larger, smaller = (baseline, sample) if len(baseline) >= len(sample) else (sample, baseline)
+    return _distance(larger, smaller) / max(deviation, LEAST_DEVIATION * scale)
+
+
+def _scale(values: Array) -> float:
+    return _SMALLER if max(-values[0], values[-1]) > _LARGE else 1.0
+
+
+def _distance(larger: Array, smaller: Array) -> float:
+    """In steps of 1 / (size * other), value i of the larger sample holds from i * other on, and value j of the smaller one from
+    j * size on. Each of the larger is first taken to meet, as a whole, the one that holds where it begins; where another begins
+    within it, the rest of it is then moved to that."""
+    import numpy as np
+
     size, other = len(larger), len(smaller)
+    step = max(1, _CACHED * other // size)
     parts = []
-    # In steps of 1 / (size * other), value i of the larger sample holds from i * other on. No value of the smaller one holds for
-    # less, so that it meets one of them, and on its right perhaps the next.
-    for start in range(0, size, _CACHED):
-        place: Array = np.arange(start, min(size, start + _CACHED), dtype=np.int64)
-        own = larger[start : start + _CACHED]
-        left: Array = place * other // size
-        last: Array = ((place + 1) * other - 1) // size
-        of_last = np.where(last > left, (place + 1) * other - last * size, 0)
-        met = (other - of_last) * np.abs(own - smaller[left]) + of_last * np.abs(own - smaller[last])
-        parts.append(float(met.sum()))
-    return math.fsum(parts) / (size * other) / max(deviation, LEAST_DEVIATION * scale)
+    for first in range(0, other, step):
+        last = min(other, first + step)
+        place: Array = np.arange(first, last + 1, dtype=np.int64)
+        within: Array = (place * size - 1) // other
+        begins: Array = within + 1
+        met: Array = np.repeat(smaller[first:last], np.diff(begins))
+        parts.append(other * float(np.abs(larger[begins[0] : begins[-1]] - met).sum()))
+        # Nought for the first of all, which begins within none.
+        rest = (begins * other - place * size)[:-1]
+        own = larger[within[:-1]]
+        moved = np.abs(own - smaller[first:last]) - np.abs(own - smaller[place[:-1] - 1])
+        parts.append(float((rest * moved).sum()))
+    return max(0.0, math.fsum(parts)) / (size * other)
 
 
 def kolmogorov_smirnov(baseline: Array, sample: Array) -> TestResult:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from amlflow.errors import AmlflowError, UsageError, nearest
-from amlflow.monitoring import columns, estimates, ids
+from amlflow.monitoring import columns, estimates, ids, windows
 from amlflow.monitoring.columns import Values
 from amlflow.monitoring.estimates import Average, Estimate, Task
 from amlflow.monitoring.frames import Frame
@@ -133,13 +133,15 @@ def join(data: Frame, truth: Frame, names: Names, task: Task | None) -> Joined:
 
 
 def evaluate(
-    joined: Joined, window_of: Sequence[tuple[Window, Array | None]], positive: str, average: Average = "macro"
+    joined: Joined, spans: Sequence[Window], numbers: Array | None, positive: str, average: Average = "macro"
 ) -> list[PerformanceWindow]:
-    """`window_of` has a mask of the data's rows for each window, None for all. Empty windows have no estimates."""
+    """`spans` are the windows, and `numbers` says which of them each of the data's rows lies in, as `windows.numbers` has them,
+    None for all in one. Empty windows have no estimates."""
     labels = sorted({*joined.truth, *joined.predicted}) if joined.task == "classification" else []
+    order = windows.in_order(None if numbers is None else numbers[joined.places], len(joined.places), len(spans))
     found = []
-    for window, mask in window_of:
-        chosen = slice(None) if mask is None else mask[joined.places]
+    for index, window in enumerate(spans):
+        chosen = order.rows(index) if order.places is None else order.places[order.rows(index)]
         truth, predicted = joined.truth[chosen], joined.predicted[chosen]
         shown: list[Estimate] = []
         if len(truth) and joined.task == "regression":

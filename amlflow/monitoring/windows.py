@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from typing import Any
 
 from amlflow.errors import UsageError
+
+# A numpy array; numpy is imported by the functions that need it.
+Array = Any
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
@@ -27,6 +32,19 @@ class Window:
     @property
     def label(self) -> str:
         return " to ".join(stamp(side) if side is not None else "…" for side in (self.start_ms, self.end_ms))
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Rows in the order of their windows: those of window i are `places[ends[i]:ends[i + 1]]`. Without `places` all rows, as they
+    lie, are of the only window."""
+
+    places: Array | None
+    ends: Sequence[int]
+
+    def rows(self, index: int) -> slice:
+        """Where, in that order, the rows of a window stand."""
+        return slice(self.ends[index], self.ends[index + 1])
 
 
 def duration_ms(text: str, option: str) -> int:
@@ -72,6 +90,33 @@ def split(start_ms: int, end_ms: int, every_ms: int) -> list[Window]:
             "Give a longer --every; or, where few rows have such times, take those of a --window before --until.",
         )
     return [Window(first + i * every_ms, first + (i + 1) * every_ms) for i in range(count)]
+
+
+def numbers(times_ms: Array, parted: Sequence[Window]) -> Array:
+    """The window that each row lies in, as its place among those that follow on one another; -1 for a row of none, or whose time
+    is not known (NaN)."""
+    import numpy as np
+
+    starts = [
+        -np.inf if parted[0].start_ms is None else parted[0].start_ms,
+        *(window.start_ms for window in parted[1:]),
+    ]
+    found = np.searchsorted(np.array(starts, dtype=float), times_ms, side="right") - 1
+    end_ms = parted[-1].end_ms
+    # Of so few bits a stable sort counts instead of comparing.
+    return np.where(times_ms < (np.inf if end_ms is None else end_ms), found, -1).astype(np.int16)
+
+
+def in_order(numbers: Array | None, rows: int, count: int) -> Order:
+    """The rows of `count` windows by each row's number, as they stand within a window; without numbers all `rows` are of one."""
+    import numpy as np
+
+    if numbers is None:
+        return Order(None, [0, rows])
+    inside = np.flatnonzero(numbers >= 0)
+    own = numbers[inside]
+    ends = np.concatenate(([0], np.cumsum(np.bincount(own, minlength=count))))
+    return Order(inside[np.argsort(own, kind="stable")], ends.tolist())
 
 
 def _short(text: str) -> str:

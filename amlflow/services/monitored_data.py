@@ -77,10 +77,11 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Parted:
-    """The windows, and for each frame of the data the mask of its rows in each of them, None for all rows."""
+    """The windows, and for each frame of the data the number of the window that each row lies in, as `windows.numbers` has them,
+    None for all rows in one."""
 
     windows: Sequence[Window]
-    masks: Sequence[Sequence[Any]]
+    numbers: Sequence[Any]
     notes: Sequence[str] = ()
 
 
@@ -125,21 +126,26 @@ def part(opened: Opened, request: DataRequest) -> Parted:
 
     span = opened.span
     if not request.every and span.start_ms is None and span.end_ms is None:
-        return Parted([span], [[None] for _ in opened.frames])
+        return Parted([span], [None for _ in opened.frames])
     times = [_times_ms(frame, time_column(opened, request)) for frame in opened.frames]
-    known = np.concatenate([of_frame[_mask(of_frame, span)] for of_frame in times])
+    inside = [windows.numbers(of_frame, [span]) for of_frame in times]
+    known = np.concatenate([of_frame[own == 0] for of_frame, own in zip(times, inside, strict=True)])
     if not len(known):
         raise NotFound(f"{opened.label} has no row {_within(span)}.", "Take a longer --window, or another --until.")
-    parted = [span]
+    parted, numbers = [span], inside
     if request.every:
         # Until the end that is asked for: what stopped coming shows as windows without data.
         newest_ms = int(np.floor(known.max())) + 1
         end_ms = newest_ms if span.end_ms is None else max(newest_ms, min(span.end_ms, _now_ms()))
         every_ms = windows.duration_ms(request.every, "--every")
         parted = windows.split(int(np.floor(known.min())), end_ms, every_ms)
-    masks = [[_mask(of_frame, span) & _mask(of_frame, window) for window in parted] for of_frame in times]
+        # The first and the last window may reach beyond the span.
+        numbers = [
+            np.where(own == 0, windows.numbers(of_frame, parted), own)
+            for of_frame, own in zip(times, inside, strict=True)
+        ]
     lost = sum(int(np.isnan(of_frame).sum()) for of_frame in times)
-    return Parted(parted, masks, [f"{lost} rows without a time are left out."] if lost else [])
+    return Parted(parted, numbers, [f"{lost} rows without a time are left out."] if lost else [])
 
 
 def without_unfinished(reports: Sequence[R]) -> tuple[list[R], list[str]]:
@@ -224,17 +230,6 @@ def check_column(frame: Frame, name: str, option: str) -> None:
             name=name,
             known=frame.names,
         )
-
-
-def _mask(times: Any, window: Window) -> Any:
-    import numpy as np
-
-    found = ~np.isnan(times)
-    if window.start_ms is not None:
-        found &= times >= window.start_ms
-    if window.end_ms is not None:
-        found &= times < window.end_ms
-    return found
 
 
 def _within(window: Window) -> str:

@@ -71,7 +71,7 @@ def find_drift(workspace: Workspace, request: DriftRequest, scratch: Path, say: 
     _check_columns(kinds, names, "--kind")
     parted = monitored_data.part(opened, request.data)
     say(f"Comparing {len(names)} columns of {opened.rows} rows…")
-    data = [Data(*item) for item in zip(opened.frames, parted.masks, pairs, strict=True)]
+    data = [Data(*item) for item in zip(opened.frames, parted.numbers, pairs, strict=True)]
     reports, unsaid = monitored_data.without_unfinished(drift.assess(baseline, data, parted.windows, limits, kinds))
     _check_rows(opened, reports)
     read = [note for frame in (*opened.frames, baseline) for note in frame.notes]

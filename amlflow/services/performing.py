@@ -76,7 +76,7 @@ def find_performance(
     whole = Opened(opened.label, answers, None, opened.span, opened.is_collected)
     parted = monitored_data.part(whole, request.data)
     found, unsaid = monitored_data.without_unfinished(
-        performance.evaluate(joined, list(zip(parted.windows, parted.masks[0], strict=True)), positive, average)
+        performance.evaluate(joined, parted.windows, parted.numbers[0], positive, average)
     )
     if not any(window.rows for window in found):
         raise NotFound(

@@ -26,7 +26,7 @@ def _compare(tmp_path: Path) -> Compare:
         sides = [
             frames.of_table(pa.table({"v": side}), tmp_path / str(i), "t") for i, side in enumerate((baseline, sample))
         ]
-        data = [Data(sides[1], [None], [Pair("v", "v")])]
+        data = [Data(sides[1], None, [Pair("v", "v")])]
         return drift.assess(sides[0], data, [windows.Window()], thresholds.parse([], [], ["v"]), {})[0].columns[0]
 
     return run
@@ -67,13 +67,13 @@ def test_equal_classes_are_equal_however_they_are_written(score: Score, predicte
         found = score(one * 5, other * 5)
         assert found.truth.tolist() == found.predicted.tolist()
         assert len(set(found.truth)) == 2
-        assert performance.evaluate(found, [(windows.Window(), None)], "")[0].estimates[0].value == 1.0
+        assert performance.evaluate(found, [windows.Window()], None, "")[0].estimates[0].value == 1.0
 
 
 def test_codes_of_text_stay_apart_on_both_sides(score: Score) -> None:
     found = score(["01", "1", "1.0"] * 5, ["1", "01", "1.0"] * 5)
     assert set(found.truth) == set(found.predicted) == {"01", "1", "1.0"}
-    assert performance.evaluate(found, [(windows.Window(), None)], "")[0].estimates[0].value == pytest.approx(1 / 3)
+    assert performance.evaluate(found, [windows.Window()], None, "")[0].estimates[0].value == pytest.approx(1 / 3)
     # Where zeros tell two classes apart, no number is one of both.
     assert set(score([1, 2], ["01", "1"]).truth) == {"01", "1"}
 

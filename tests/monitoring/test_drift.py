@@ -30,7 +30,7 @@ def _compare(tmp_path: Path) -> Compare:
     ) -> ColumnReport:
         sides = [frames.of_table(pa.table({"v": side}), tmp_path / str(next(made)), "t") for side in (baseline, sample)]
         limits = thresholds.parse(asked, given, ["v"])
-        data = [Data(sides[1], [None], [Pair("v", "v")])]
+        data = [Data(sides[1], None, [Pair("v", "v")])]
         return drift.assess(sides[0], data, [windows.Window()], limits, kinds)[0].columns[0]
 
     return run
@@ -185,7 +185,7 @@ def test_tests_are_corrected_for_the_number_of_columns(tmp_path: Path) -> None:
     sample["c0"] = base["c0"][::2] + shifted
     sides = [frames.of_table(pa.table(side), tmp_path / str(i), "t") for i, side in enumerate((base, sample))]
     limits = thresholds.parse(["twoSampleKolmogorovSmirnovTest"], [], list(base))
-    data = [Data(sides[1], [None], [Pair(name, name) for name in base])]
+    data = [Data(sides[1], None, [Pair(name, name) for name in base])]
     report = drift.assess(sides[0], data, [windows.Window()], limits, {})[0]
     first = report.columns[0].readings[0]
     assert first.value < 0.05
@@ -196,11 +196,12 @@ def test_tests_are_corrected_for_the_number_of_columns(tmp_path: Path) -> None:
 
 def test_windows_are_compared_each_for_itself(tmp_path: Path) -> None:
     base = frames.of_table(pa.table({"v": RNG.normal(size=2000)}), tmp_path / "b", "b")
-    values = np.concatenate([RNG.normal(size=500), RNG.normal(2, 1, size=500)])
+    values = np.append(np.column_stack([RNG.normal(2, 1, size=500), RNG.normal(size=500)]).ravel(), 1e9)
     data = frames.of_table(pa.table({"v": values}), tmp_path / "d", "d")
-    masks = [np.arange(1000) < 500, np.arange(1000) >= 500, np.zeros(1000, bool)]
+    # Rows of the windows stand among one another, and the last row lies in none.
+    numbers = np.append(np.tile([1, 0], 500), -1)
     spans = windows.split(0, 3 * 86_400_000, 86_400_000)
-    found = drift.assess(base, [Data(data, masks, [Pair("v", "v")])], spans, thresholds.parse([], [], ["v"]), {})
+    found = drift.assess(base, [Data(data, numbers, [Pair("v", "v")])], spans, thresholds.parse([], [], ["v"]), {})
     assert [window.rows for window in found] == [500, 500, 0]
     assert [bool(window.failing) for window in found] == [False, True, False]
     assert found[2].columns == []

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from amlflow.errors import UsageError
@@ -54,6 +55,19 @@ def test_moments_beyond_the_calendar_are_shown_as_its_ends() -> None:
     )
     assert window.label == "9964-09-09 to 9999-12-31 23:59Z"
     assert windows.stamp(-(10**15)) == "0001-01-01"
+
+
+def test_each_row_is_numbered_by_its_window_and_sorted_by_that() -> None:
+    parted = windows.split(0, 3 * HOUR_MS, HOUR_MS)
+    times = np.array([2 * HOUR_MS, np.nan, 0.0, HOUR_MS - 0.5, -1.0, 3 * HOUR_MS, 2.5 * HOUR_MS, 1.0])
+    numbers = windows.numbers(times, parted)
+    assert numbers.tolist() == [2, -1, 0, 0, -1, -1, 2, 0]
+    order = windows.in_order(numbers, len(times), len(parted))
+    assert order.places is not None
+    assert [order.places[order.rows(i)].tolist() for i in range(3)] == [[2, 3, 7], [], [0, 6]]
+    assert windows.numbers(times, [windows.Window()]).tolist() == [0, -1, 0, 0, 0, 0, 0, 0]
+    assert windows.numbers(times, [windows.Window(None, HOUR_MS)]).tolist() == [-1, -1, 0, 0, 0, -1, -1, 0]
+    assert windows.in_order(None, 8, 1) == windows.Order(None, [0, 8])
 
 
 @pytest.fixture(name="root")

@@ -15,21 +15,21 @@ from amlflow.services import baselines, monitored_data
 from amlflow.services.monitored_data import DataRequest, Opened
 from amlflow.workspaces.azure.service import duration_s
 
-# A numpy array of booleans.
-Mask = Any
+# A numpy array.
+Array = Any
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """`mask` says which rows of the frame lie in the window, None for all of them."""
+    """`numbers` are 0 for the rows of the frame that lie in the window and -1 for others; None where all of them do."""
 
     frame: Frame
     window: Window
-    mask: Mask | None
+    numbers: Array | None
 
     @property
     def count(self) -> int:
-        return self.frame.rows if self.mask is None else int(self.mask.sum())
+        return self.frame.rows if self.numbers is None else int((self.numbers == 0).sum())
 
 
 def window_of(data: Mapping[str, Any], now_ms: int) -> Window:
@@ -69,7 +69,7 @@ def read(data: Mapping[str, Any], folder: str, scratch: Path, now_ms: int, say: 
         parted = monitored_data.part(Opened(label, frame, None, window, True), DataRequest())
     except NotFound as error:
         raise _empty(label, window) from error
-    return Rows(frame, window, parted.masks[0][0])
+    return Rows(frame, window, parted.numbers[0])
 
 
 def _files(place: Path, window: Window) -> list[Path]:

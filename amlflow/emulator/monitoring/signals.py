@@ -72,7 +72,7 @@ def compute(signal: Mapping[str, Any], production: Rows, reference: Rows, say: S
             f"{', '.join(production.frame.names[:20])}, and {', '.join(reference.frame.names[:20])}."
         )
     asked = list(dict.fromkeys(metric for _, metric in limits))
-    data = Data(production.frame, [production.mask], kept)
+    data = Data(production.frame, production.numbers, kept)
     report = drift.assess(reference.frame, [data], [production.window], Thresholds(asked), kinds)[0]
     counts = [Row("BaselineRowCount", reference.count), Row("TargetRowCount", production.count)]
     computed = [row for column in report.columns for row in _of_column(column, limits)]
@@ -156,7 +156,7 @@ def _performance(signal: Mapping[str, Any], production: Rows, reference: Rows, s
     for note in joined.notes:
         say(note)
     positive = performance.positive_label(joined, "")
-    found = performance.evaluate(joined, [(production.window, production.mask)], positive)[0]
+    found = performance.evaluate(joined, [production.window], production.numbers, positive)[0]
     if not found.rows:
         raise AmlflowError("The window contains no data with a truth: no answer in it has come true yet.")
     values = {item.metric: item.value for item in found.estimates}
