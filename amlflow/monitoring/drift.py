@@ -198,7 +198,7 @@ def _compared(pair: Pair, kind: Kind, base: Sample, sample: Sample, thresholds: 
 
 
 def _of_numbers(pair: Pair, kind: Kind, base: Sample, sample: Sample, thresholds: Thresholds) -> list[Reading]:
-    wanted = [metric for metric in metrics.OF_NUMBERS if thresholds.wants(metric)]
+    wanted = [metric for metric in metrics.OF_NUMBERS if thresholds.wants(pair.column, metric)]
     if not wanted:
         return []
     edges = metrics.bin_edges(base.sorted, sample.sorted)
@@ -227,7 +227,7 @@ def _of_categories(pair: Pair, base: Sample, sample: Sample, thresholds: Thresho
     counts = [np.array([side.get(label, 0) for label in labels]) for side in (known, own)]
     found = []
     for metric in metrics.OF_CATEGORIES:
-        if not thresholds.wants(metric):
+        if not thresholds.wants(pair.column, metric):
             continue
         threshold = thresholds.of(pair.column, metric, "categories")
         if metric == metrics.JENSEN_SHANNON:
@@ -252,7 +252,7 @@ def _quality(pair: Pair, kind: Kind, base: Sample, sample: Sample, thresholds: T
     return [
         Reading(metric, value, thresholds.of(pair.column, metric, "quality"), baseline=before)
         for metric, (value, before) in rates.items()
-        if thresholds.wants(metric)
+        if thresholds.wants(pair.column, metric)
     ]
 
 

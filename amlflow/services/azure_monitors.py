@@ -154,11 +154,11 @@ def _drift(
         Limit(metric, of, limit.value)
         for of, kind, every in kinds
         for metric in every
-        if known.wants(metric) and (limit := known.of("", metric, kind)) is not None
+        if known.wants("", metric) and (limit := known.of("", metric, kind)) is not None
     ]
     found = [Signal("data_drift", asked, reference, drifting, True, types, features)] if drifting else []
     rates = {
-        m: limit for m in metrics.OF_QUALITY if known.wants(m) and (limit := known.of("", m, "quality")) is not None
+        m: limit for m in metrics.OF_QUALITY if known.wants("", m) and (limit := known.of("", m, "quality")) is not None
     }
     if rates:
         quality = [Limit(metric, of, limit.value) for of, _, _ in kinds for metric, limit in rates.items()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,6 +70,9 @@ def find_drift(workspace: Workspace, request: DriftRequest, scratch: Path, say: 
     names = [pair.column for of_frame in pairs for pair in of_frame]
     limits = thresholds.parse(request.metrics, request.thresholds, names)
     _check_columns(kinds, names, "--kind")
+    own = {pair.column: pair.baseline for of_frame in pairs for pair in of_frame}
+    kind_of = functools.cache(lambda name: kinds.get(name) or columns.kind_of(baseline.column(own[name])))
+    thresholds.check(limits, own, kind_of)
     parted = monitored_data.part(opened, request.data)
     say(f"Comparing {len(names)} columns of {opened.rows} rows…")
     data = [Data(*item) for item in zip(opened.frames, parted.numbers, pairs, strict=True)]

@@ -131,8 +131,7 @@ def check(monitor: Monitor) -> None:
         alerts.check(monitor.webhook)
     if isinstance(request, DriftRequest):
         monitoring.check_kinds(request.kinds)
-        names = [item.rpartition("=")[0] for item in request.thresholds]
-        thresholds.parse(request.metrics, request.thresholds, [*names, *(name.rpartition(".")[0] for name in names)])
+        thresholds.parse(request.metrics, request.thresholds, None)
         if not data.name and not request.baseline:
             raise UsageError("There is nothing to compare with.", "Name a file, a run or a model with --baseline.")
         return
