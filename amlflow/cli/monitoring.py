@@ -53,8 +53,8 @@ def drift(state: State, request: DriftRequest, view: View) -> None:
     if view.html:
         with written.writing():
             _write(view.html, page)
-    finding = monitor_runs.of_drift(report, found.name, found.run_id, document, page)
-    run_id = _logged(state, view, finding)
+    finding = monitor_runs.of_drift(report, found.name, found.run_id)
+    run_id = _logged(state, view, finding, document, page)
     text = drift_report.as_markdown(report, number) if view.markdown else ""
     _show(state, {"run_id": run_id, **document}, drift_report.grid(report, number), drift_report.summary(report), text)
     with written.result(), _telling(view, finding, report.failing, run_id):
@@ -77,9 +77,9 @@ def performance(state: State, request: PerformanceRequest, view: View) -> None:
     if view.html:
         with written.writing():
             _write(view.html, page)
-    finding = monitor_runs.of_performance(report, found.name, found.run_id, document, page)
+    finding = monitor_runs.of_performance(report, found.name, found.run_id)
     before = {key: logged.value for key, logged in report.before.items()}
-    run_id = _logged(state, view, finding)
+    run_id = _logged(state, view, finding, document, page)
     text = performance_report.as_markdown(report, number) if view.markdown else ""
     grid, lines = performance_report.grid(report, number), performance_report.summary(report)
     _show(state, {"run_id": run_id, **document}, grid, lines, text)
@@ -136,10 +136,12 @@ def _check_gates(
     """Hold each window to the gates by the metrics that are logged of it; `before` are those of training, the gates' baseline. A
     window without data is held only to gates of how many rows there are."""
     training = Subject("", "training", before or {}, {})
+    values: dict[int, dict[str, float]] = {step: {} for step in range(len(windows))}
+    for point in finding.points:
+        values[point.step][point.key] = point.value
     judged = []
     for step, found in enumerate(windows):
-        values = {point.key: point.value for point in finding.points if point.step == step}
-        subject = Subject("", found.window.label, values, finding.params)
+        subject = Subject("", found.window.label, values[step], finding.params)
         told = [gate for gate in expressions if found.rows or {name.key for name in gate.names} <= {"rows"}]
         judged += gates.judge(told, [training, subject], training)
     gates.check(judged, "window")
@@ -154,11 +156,11 @@ def _check_drift(view: View, failing: Sequence[str]) -> None:
         )
 
 
-def _logged(state: State, view: View, finding: Finding) -> str:
+def _logged(state: State, view: View, finding: Finding, document: Mapping[str, Any], page: str) -> str:
     """The id of the run that keeps it; empty where none is wanted."""
     if not view.log:
         return ""
-    run = monitor_runs.log(state.workspace, finding, view.experiment)
+    run = monitor_runs.log(state.workspace, finding, view.experiment, document, page)
     state.note(
         f"Logged as run {run.id[:8]} of experiment {run.experiment_name}: `amlflow compare -e {run.experiment_name}`."
     )
