@@ -43,7 +43,7 @@ class View:
 
 
 def drift(state: State, request: DriftRequest, view: View) -> None:
-    expressions = gates.read(view.fail_if, has_baseline=False)
+    expressions = gates.read(view.fail_if, has_baseline=False, of_drift=True)
     files.check("--html", view.html)
     with _scratch() as folder, progress.steps(state) as say:
         found = monitoring.find_drift(state.workspace, request, folder, say)

@@ -14,6 +14,11 @@ _SHOWN = 5
 _MEANT = 3
 # Names that a run itself lacks may be nearer than the ones it has.
 _CLOSE = 20
+_NO_BASELINE = ("none is given", "Name it with --baseline RUN, --baseline MODEL@ALIAS or --baseline best:METRIC.")
+_NOT_OF_DRIFT = (
+    "gates of drift have none: the data of --baseline are not measured by themselves",
+    "Write a number, as in 'rows < 1000'; each metric of a column is its distance from the baseline already.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +34,9 @@ class Subject:
     lacking: Mapping[str, int] = field(default_factory=dict)
 
 
-def read(texts: Iterable[str], has_baseline: bool) -> list[Expression]:
+def read(texts: Iterable[str], has_baseline: bool, of_drift: bool = False) -> list[Expression]:
     """Raises `UsageError` for what is no expression, for one that asks nothing of a run, and for one that needs a baseline where
-    there is none."""
+    there is none, as there never is `of_drift`."""
     expressions = [parse(text) for text in texts]
     for expression in expressions:
         if not expression.names:
@@ -40,10 +45,8 @@ def read(texts: Iterable[str], has_baseline: bool) -> list[Expression]:
                 "Write for example 'rmse > 0.5'; in a shell, put single quotes around it.",
             )
         if not has_baseline and any(name.baseline for name in expression.names):
-            raise UsageError(
-                f"The gate {expression.text!r} speaks of a baseline, and none is given.",
-                "Name it with --baseline RUN, --baseline MODEL@ALIAS or --baseline best:METRIC.",
-            )
+            why, mend = _NOT_OF_DRIFT if of_drift else _NO_BASELINE
+            raise UsageError(f"The gate {expression.text!r} speaks of a baseline, and {why}.", mend)
     return expressions
 
 

@@ -126,7 +126,7 @@ def check(monitor: Monitor) -> None:
         windows.duration_ms(data.window, "--window")
     if data.every:
         windows.duration_ms(data.every, "--split")
-    gates.read(monitor.fail_if, has_baseline=monitor.kind == "performance")
+    gates.read(monitor.fail_if, monitor.kind == "performance", of_drift=monitor.kind == "drift")
     if monitor.webhook:
         alerts.check(monitor.webhook)
     if isinstance(request, DriftRequest):
