@@ -140,9 +140,13 @@ def run(state: State, name: str, html: str, markdown: bool, log: bool, detach: b
         raise UsageError("--detach is of monitors that Azure ML runs.", "Leave it out: this one runs here.")
     monitor = monitors.get(state.workspace, name)
 
+    told: list[Alert] = []
+
     def tell(alert: Alert) -> None:
-        if not monitor.webhook:
+        """One run tells once: what it found has been told with the error that ends it."""
+        if not monitor.webhook or told:
             return
+        told.append(alert)
         try:
             alerts.post(monitor.webhook, replace(alert, name=monitor.name))
         except AmlflowError as error:

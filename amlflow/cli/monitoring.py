@@ -31,7 +31,8 @@ from amlflow.services.performing import PerformanceRequest
 @dataclass(frozen=True, slots=True)
 class View:
     """How to print, whether to write a page and to log a run (in `experiment`), and whether what was found fails the command;
-    `tell` is called where something crossed a threshold or a gate did not hold, before the command fails of it."""
+    `tell` is called where something crossed a threshold, a gate did not hold or too little was seen, before the command fails of
+    it."""
 
     markdown: bool
     html: str
@@ -116,15 +117,18 @@ def need(value: str, what: str) -> None:
 
 @contextmanager
 def _telling(view: View, finding: Finding, crossed: Sequence[str], run_id: str) -> Iterator[None]:
-    gate = ""
+    gate = failed = ""
     try:
         yield
     except GateFailed as error:
         gate = error.message
         raise
+    except AmlflowError as error:
+        failed = error.message
+        raise
     finally:
-        if crossed or gate:
-            view.tell(Alert(finding.name, finding.kind, crossed, gate, run_id))
+        if crossed or gate or failed:
+            view.tell(Alert(finding.name, finding.kind, crossed, gate, run_id, failed))
 
 
 def _check_gates(

@@ -16,7 +16,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 @dataclass(frozen=True, slots=True)
 class Alert:
     """What a monitor found too much: `columns` (or metrics) beyond their thresholds, and the sentence of a gate that did not
-    hold, empty where all did; or, in `error`, why it could not look, such as a window without data."""
+    hold, empty where all did; and, in `error`, why it could not look, such as at a window without data."""
 
     name: str
     kind: str
@@ -26,14 +26,19 @@ class Alert:
     error: str = ""
 
     @property
+    def crossed(self) -> bool:
+        return bool(self.columns or self.gate)
+
+    @property
     def text(self) -> str:
         """One sentence or two, for people."""
         begin = f"Monitor {self.name!r} ({self.kind})"
-        if self.error:
-            return f"{begin} could not look: {self.error}"
+        run = f" Run {self.run_id}." if self.run_id else ""
+        if not self.crossed:
+            return f"{begin} could not look: {self.error}{run}"
         shown = ", ".join(self.columns[:_SHOWN]) + (", …" if len(self.columns) > _SHOWN else "")
         what = f"a threshold was crossed by {shown}." if self.columns else self.gate
-        return f"{begin}: {what}{f' Run {self.run_id}.' if self.run_id else ''}"
+        return f"{begin}: {what}{f' Besides: {self.error}' if self.error else ''}{run}"
 
 
 def check(url: str) -> None:
@@ -68,7 +73,7 @@ def post(url: str, alert: Alert) -> None:
         "text": alert.text,
         "name": alert.name,
         "monitor": alert.kind,
-        "state": "failed" if alert.error else "crossed",
+        "state": "crossed" if alert.crossed else "failed",
         "columns": list(alert.columns),
         "gate": alert.gate or None,
         "error": alert.error or None,

@@ -205,7 +205,7 @@ def test_what_can_never_run_is_not_kept(
 
 
 def test_a_kept_monitor_splits_its_time_and_an_empty_newest_window_is_no_pass(
-    monitor: Callable[..., Ended], work: Path
+    monitor: Callable[..., Ended], work: Path, hook: Hook
 ) -> None:
     day = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
     made = [
@@ -218,6 +218,15 @@ def test_a_kept_monitor_splits_its_time_and_an_empty_newest_window_is_no_pass(
     ran = monitor("run", "daily", "--no-log", "-o", "json")
     assert ran.code == 3
     assert "The newest window" in ran.err
+    assert not hook.posted
+    moved = ("--threshold", "alcohol=0", "--webhook", hook.url, "--replace")
+    assert monitor("create", "daily", *data[:-2], *moved, "--window", "5d", "--split", "1d", "--every", "6h").code == 0
+    assert monitor("run", "daily", "--no-log").code == 3
+    (told,) = hook.posted
+    assert (told["state"], told["columns"]) == ("crossed", ["alcohol"])
+    assert "The newest window" in told["error"]
+    assert "crossed by alcohol" in told["text"]
+    assert told["error"] in told["text"]
     assert [window["rows"] for window in json.loads(ran.out)["windows"]] == [300, 0, 300, 0]
     assert monitor("create", "wrong", *data, "--split", "daily").code == 2
 
