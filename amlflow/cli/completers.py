@@ -106,7 +106,7 @@ def complete_monitor(ctx: typer.Context, incomplete: str) -> list[str]:
         workspace = _workspace(ctx)
         if isinstance(workspace, HasOnlineEndpoints):
             return [monitor["name"] for monitor in AzureMonitors(workspace.service).list()]
-        return [monitor.name for monitor in monitors.listing(workspace)]
+        return monitors.names(workspace)
 
     return _quietly(names, incomplete)
 

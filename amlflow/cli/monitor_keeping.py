@@ -106,7 +106,7 @@ def records(state: State) -> list[dict[str, Any]]:
         from amlflow.workspaces.azure.monitors import AzureMonitors
 
         return AzureMonitors(state.workspace.service).list()
-    return [monitor.record() for monitor in monitors.listing(state.workspace)]
+    return [monitor.record() for monitor in monitors.listing(state.workspace, state.warn)]
 
 
 def show(state: State, name: str) -> None:

@@ -8,7 +8,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -144,7 +144,32 @@ def check(monitor: Monitor) -> None:
 
 
 def get(workspace: Workspace, name: str) -> Monitor:
-    """Raises `NotFound`, naming the nearest."""
+    """Raises `NotFound`, naming the nearest, and `AmlflowError` for one that somebody has damaged."""
+    return _read(_found(workspace, name))
+
+
+def listing(workspace: Workspace, warn: Callable[[str], None]) -> list[Monitor]:
+    """`warn` is told of those that cannot be read."""
+    found = []
+    for name in names(workspace):
+        try:
+            found.append(_read(_file(workspace, name)))
+        except AmlflowError as error:
+            warn(error.paragraph())
+    return found
+
+
+def names(workspace: Workspace) -> list[str]:
+    """Of all that are kept, whether they can be read or not."""
+    return sorted(file.stem for file in (workspace.state_folder() / _FOLDER).glob("*.json"))
+
+
+def delete(workspace: Workspace, name: str) -> None:
+    """Also where it cannot be read. Its runs stay. Raises `NotFound`, naming the nearest."""
+    _found(workspace, name).unlink(missing_ok=True)
+
+
+def _found(workspace: Workspace, name: str) -> Path:
     check_name(name)
     file = _file(workspace, name)
     if not file.is_file():
@@ -152,19 +177,9 @@ def get(workspace: Workspace, name: str) -> Monitor:
             f"There is no monitor {name!r} in {workspace.name!r}.",
             "`amlflow monitor list` shows those that there are; `amlflow monitor create` makes one.",
             name=name,
-            known=_names(workspace),
+            known=names(workspace),
         )
-    return _read(file)
-
-
-def listing(workspace: Workspace) -> list[Monitor]:
-    return [_read(_file(workspace, name)) for name in _names(workspace)]
-
-
-def delete(workspace: Workspace, name: str) -> None:
-    """Its runs stay."""
-    get(workspace, name)
-    _file(workspace, name).unlink(missing_ok=True)
+    return file
 
 
 def lines(workspace: Workspace, monitor: Monitor) -> Lines:
@@ -213,12 +228,9 @@ def _read(file: Path) -> Monitor:
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise AmlflowError(
             f"The monitor {file.stem!r} cannot be read from {str(file)!r} ({type(error).__name__}).",
-            f"Make it anew: `amlflow monitor create {file.stem} --replace …`.",
+            f"Make it anew with `amlflow monitor create {file.stem} --replace …`, or forget it with "
+            f"`amlflow monitor delete {file.stem}`.",
         ) from error
-
-
-def _names(workspace: Workspace) -> list[str]:
-    return sorted(file.stem for file in (workspace.state_folder() / _FOLDER).glob("*.json"))
 
 
 def _file(workspace: Workspace, name: str) -> Path:

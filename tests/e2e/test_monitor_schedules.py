@@ -233,8 +233,16 @@ def test_a_kept_monitor_splits_its_time_and_an_empty_newest_window_is_no_pass(
 
 def test_a_damaged_monitor_is_named(monitor: Callable[..., Ended], work: Path) -> None:
     assert monitor("create", "moves", *DRIFT).code == 0
-    (work / "ws" / "monitors" / "moves.json").write_text('{"kind": "drift"}')
+    assert monitor("create", "other", *DRIFT).code == 0
+    file = work / "ws" / "monitors" / "moves.json"
+    file.write_text('{"kind": "drift"}')
     found = monitor("run", "moves")
     assert found.code == 1
     assert "--replace" in found.err
     assert monitor("show", "move").code == 3
+    listed = monitor("list", "-o", "json")
+    assert (listed.code, [item["name"] for item in json.loads(listed.out)]) == (0, ["other"])
+    assert "The monitor 'moves' cannot be read" in listed.err
+    gone = monitor("delete", "moves")
+    assert (gone.code, file.exists()) == (0, False), gone.err
+    assert monitor("delete", "moves").code == 3
