@@ -48,7 +48,7 @@ class Frame:
             _decoded(part.column(name)) if name in part.names else pa.chunked_array([pa.nulls(part.rows)])
             for part in self.parts
         ]
-        wanted = _common_type([column.type for column in found])
+        wanted = _common_type(found)
         chunks = [chunk for column in found for chunk in _as(column, wanted).chunks]
         return pa.chunked_array(chunks, type=wanted)
 
@@ -137,19 +137,26 @@ def _suffix(file: Path) -> str:
     return suffix
 
 
-def _common_type(types: Sequence[Arrow]) -> Arrow:
+def _common_type(found: Sequence[Arrow]) -> Arrow:
     import pyarrow as pa
 
-    known = {kind for kind in types if not pa.types.is_null(kind)}
+    known = {column.type for column in found if not pa.types.is_null(column.type)}
     if len(known) < 2:
         return next(iter(known), pa.null())
-    if all(pa.types.is_integer(kind) and kind != pa.uint64() for kind in known):
-        return pa.int64()
+    if all(pa.types.is_integer(kind) for kind in known):
+        return pa.int64() if all(_fits_int64(column) for column in found) else pa.float64()
     if all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in known):
         return pa.float64()
     if all(pa.types.is_timestamp(kind) or pa.types.is_date(kind) for kind in known):
         return pa.timestamp("us", tz="UTC" if any(getattr(kind, "tz", None) for kind in known) else None)
     return pa.string()
+
+
+def _fits_int64(column: Arrow) -> bool:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return not pa.types.is_uint64(column.type) or (pc.max(column).as_py() or 0) < 2**63
 
 
 def _decoded(column: Arrow) -> Arrow:

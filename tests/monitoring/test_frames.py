@@ -57,6 +57,21 @@ def test_files_of_different_columns_and_types_are_one_table(tmp_path: Path) -> N
     assert everything.column("a").to_pylist() == ["1", "2", "1.5", "oops"]
 
 
+def test_the_largest_whole_numbers_beside_signed_ones_do_not_turn_negative(tmp_path: Path) -> None:
+    large, small = (pa.array([value], pa.uint64()) for value in (2**63 + 2048, 2**60 + 1))
+    files = {"signed": pa.array([-1, 7]), "large": large, "small": small}
+    for name, values in files.items():
+        pq.write_table(pa.table({"v": values}), tmp_path / f"{name}.parquet")
+
+    def read(*names: str) -> pa.ChunkedArray:
+        sources = [tmp_path / f"{name}.parquet" for name in names]
+        return frames.read(frames.Source(sources, tmp_path / "scratch", "t")).column("v")
+
+    assert read("signed", "large").to_pylist() == [-1.0, 7.0, 2.0**63 + 2048]
+    assert read("signed", "small").to_pylist() == [-1, 7, 2**60 + 1]
+    assert read("large", "small").to_pylist() == [2**63 + 2048, 2**60 + 1]
+
+
 def test_a_csv_whose_types_change_far_down_keeps_those_of_other_columns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
