@@ -34,6 +34,11 @@ class Browser:
 
     def open(self, file: Path, width: int = 1400, height: int = 1000, dark: bool = False) -> None:
         """Open a page of this project and wait until it says that it is drawn."""
+        self.show(file, width, height, dark)
+        self.until(lambda: self.js("return document.documentElement.dataset.drawn === 'yes'"))
+
+    def show(self, file: Path, width: int = 1400, height: int = 1000, dark: bool = False) -> None:
+        """Open a page that has no program."""
         self.driver.get("about:blank")
         self.driver.get_log("performance")
         self.driver.get_log("browser")
@@ -42,7 +47,6 @@ class Browser:
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         self.driver.get(file.absolute().as_uri())
-        self.until(lambda: self.js("return document.documentElement.dataset.drawn === 'yes'"))
 
     def js(self, script: str, *arguments: Any) -> Any:
         return self.driver.execute_script(script, *arguments)

@@ -3,6 +3,7 @@ column's distance over the windows. The pictures are SVG of a few lines each."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from html import escape
 
@@ -132,12 +133,12 @@ def _bars(picture: Picture) -> str:
 
 
 def _way(readings: Sequence[tuple[str, Reading]], number: Callable[[float], str]) -> str:
-    """The metric's value in each window, and its threshold."""
+    """The metric's value in each window, and its threshold; what is infinite stands at the upper edge."""
     values = [reading.value if reading.adjusted is None else reading.adjusted for _, reading in readings]
     limit = readings[-1][1].threshold
-    most = max([*values, limit.value if limit else 0.0]) or 1.0
+    most = max([*(value for value in values if math.isfinite(value)), limit.value if limit else 0.0]) or 1.0
     step = WIDTH / max(1, len(values) - 1)
-    points = [(i * step, _y(value, most)) for i, value in enumerate(values)]
+    points = [(i * step, _y(value, most) if math.isfinite(value) else 0.0) for i, value in enumerate(values)]
     dots = "".join(
         f"<circle class='dot' cx='{x:.1f}' cy='{y:.1f}' r='2.5'><title>{escape(label)}: {number(value)}</title></circle>"
         for (x, y), (label, _), value in zip(points, readings, values, strict=True)

@@ -3,6 +3,8 @@ interval beside the value of the training run."""
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from html import escape
 
@@ -37,14 +39,14 @@ def _card(metric: str, report: PerformanceReport, number: Callable[[float], str]
         (window.window.label, item) for window in report.windows for item in window.estimates if item.metric == metric
     ]
     before = report.before.get(metric)
-    drawn = [(label, item) for label, item in found if item.value == item.value]
+    drawn = [(label, item) for label, item in found if math.isfinite(item.value)]
     known = f"<p>In training: {short(before.value, number)} ({escape(before.key)})</p>" if before else ""
     if not drawn:
         return f"<section class=card><h2>{escape(metric)}</h2>{known}<p>Not defined in any window.</p></section>\n"
     bad = " bad" if metric in report.worse else ""
     newest = drawn[-1][1]
     said = f"<p>{short(newest.value, number)} ({short(newest.low, number)} to {short(newest.high, number)}), the newest</p>"
-    picture = _way(metric, drawn, before.value if before else None, number)
+    picture = _way(metric, drawn, before.value if before and math.isfinite(before.value) else None, number)
     return f"<section class='card{bad}'><h2>{escape(metric)}</h2>{picture}{said}{known}</section>\n"
 
 
@@ -52,7 +54,7 @@ def _way(
     metric: str, drawn: Sequence[tuple[str, Estimate]], before: float | None, number: Callable[[float], str]
 ) -> str:
     """A band and a line over the windows, or one point with its span; the training value is the dashed line."""
-    values = [value for _, item in drawn for value in (item.low, item.value, item.high) if value == value]
+    values = [value for _, item in drawn for value in (item.low, item.value, item.high) if math.isfinite(value)]
     values += [before] if before is not None else []
     low, high = min(values), max(values)
     room = (high - low) * _MARGIN or abs(high) * _MARGIN or 1.0
@@ -64,15 +66,16 @@ def _way(
     step = WIDTH / max(1, len(drawn) - 1)
     places = [i * step for i in range(len(drawn))] if len(drawn) > 1 else [WIDTH / 2]
     bounds = [(x, item.low, item.high) for x, (_, item) in zip(places, drawn, strict=True)]
-    sure = [bound for bound in bounds if bound[1] == bound[1] and bound[2] == bound[2]]
     parts = []
-    if len(sure) > 1:
-        corners = [(x, y(top)) for x, _, top in sure] + [(x, y(bottom)) for x, bottom, _ in reversed(sure)]
-        parts.append(f"<polygon class='band' points='{' '.join(f'{x:.1f},{place:.1f}' for x, place in corners)}'/>")
-    else:
+    # A window whose interval has no end has none to draw, and parts the band.
+    for known, together in itertools.groupby(bounds, lambda bound: math.isfinite(bound[1]) and math.isfinite(bound[2])):
+        sure = list(together) if known else []
+        if len(sure) > 1:
+            corners = [(x, y(top)) for x, _, top in sure] + [(x, y(bottom)) for x, bottom, _ in reversed(sure)]
+            parts.append(f"<polygon class='band' points='{' '.join(f'{x:.1f},{place:.1f}' for x, place in corners)}'/>")
         parts += [
             f"<line class='span' x1='{x:.1f}' x2='{x:.1f}' y1='{y(bottom):.1f}' y2='{y(top):.1f}'/>"
-            for x, bottom, top in sure
+            for x, bottom, top in (sure if len(sure) == 1 else ())
         ]
     if before is not None:
         parts.append(f"<line class='limit' x1='0' x2='{WIDTH}' y1='{y(before):.1f}' y2='{y(before):.1f}'/>")
