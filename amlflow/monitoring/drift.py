@@ -101,8 +101,12 @@ class ColumnReport:
 
     @property
     def is_compared(self) -> bool:
-        """Whether its values were held against the baseline's, rather than counted by whether they are any."""
-        return any(reading.metric not in metrics.OF_QUALITY for reading in self.readings)
+        """Whether both sides have values, and these were held against one another, or one of their rates against a threshold that
+        counts."""
+        return self.picture is not None and any(
+            reading.metric not in metrics.OF_QUALITY or (reading.threshold is not None and reading.threshold.enforced)
+            for reading in self.readings
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +188,6 @@ def _column(
 
 def _compared(pair: Pair, kind: Kind, base: Sample, sample: Sample, thresholds: Thresholds) -> ColumnReport:
     readings = _quality(pair, kind, base, sample, thresholds)
-    if _is_lost(base, sample):
-        readings = [replace(reading, threshold=_enforced(reading)) for reading in readings]
     notes, picture = _oddities(kind, base, sample), None
     if base.size and sample.size:
         if base.counts is None:
@@ -242,18 +244,21 @@ def _of_categories(pair: Pair, base: Sample, sample: Sample, thresholds: Thresho
 
 def _quality(pair: Pair, kind: Kind, base: Sample, sample: Sample, thresholds: Thresholds) -> list[Reading]:
     """The shares of rows without a value, with one of another kind than the baseline's, and with one beyond its lowest and
-    highest or not among its categories: Azure ML's data quality metrics, counted over all rows as there."""
+    highest or not among its categories: Azure ML's data quality metrics, counted over all rows as there. Of a column that has
+    lost its values all count, and those that tell how it lost them are there whatever is asked for."""
     rates = {
         metrics.NULL_RATE: (sample.nulls / sample.rows, base.nulls / base.rows),
         metrics.TYPE_ERROR_RATE: (sample.errors / sample.rows, base.errors / base.rows),
     }
     if base.size and kind in ("numeric", "categorical", "boolean"):
         rates[metrics.OUT_OF_BOUNDS_RATE] = (_out_of_bounds(base, sample) / sample.rows, 0.0)
-    return [
+    lost = _is_lost(base, sample)
+    found = [
         Reading(metric, value, thresholds.of(pair.column, metric, "quality"), baseline=before)
         for metric, (value, before) in rates.items()
-        if thresholds.wants(pair.column, metric)
+        if thresholds.wants(pair.column, metric) or (lost and value)
     ]
+    return [replace(reading, threshold=_enforced(reading)) for reading in found] if lost else found
 
 
 def _is_lost(base: Sample, sample: Sample) -> bool:

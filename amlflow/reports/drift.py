@@ -141,7 +141,7 @@ def _state(column: ColumnReport) -> str:
             if any(reading.fails and reading.metric not in metrics.OF_QUALITY for reading in column.readings)
             else "bad"
         )
-    return "ok" if any(reading.metric not in metrics.OF_QUALITY for reading in column.readings) else "not compared"
+    return "ok" if column.is_compared else "not compared"
 
 
 def _cell(reading: Reading | None, number: Callable[[float], str]) -> str:

@@ -62,10 +62,22 @@ def test_a_check_that_compared_nothing_is_no_pass(monitor: Callable[..., Ended],
 
 def test_one_lost_column_fails_the_gate(monitor: Callable[..., Ended], work: Path) -> None:
     table(work / "partly.csv", [{**row, "colour": ""} for row in rows(400, seed=1)], "alcohol", "colour")
-    found = monitor("monitor", "drift", "--data", "partly.csv", *AGAINST, "--no-log", "--fail-on-drift")
-    assert found.code == 6
-    assert "1 columns crossed a threshold: colour" in found.err
-    assert "colour: The data have no value" in found.err
+    for asked in ((), ("--metric", "populationStabilityIndex")):
+        found = monitor("monitor", "drift", "--data", "partly.csv", *AGAINST, "--no-log", "--fail-on-drift", *asked)
+        assert found.code == 6
+        assert "1 columns crossed a threshold: colour" in found.err
+        assert "colour: The data have no value" in found.err
+
+
+def test_a_rate_that_is_held_to_a_threshold_is_something(monitor: Callable[..., Ended], work: Path) -> None:
+    table(work / "some.csv", [{**row, "alcohol": ""} if i % 4 else row for i, row in enumerate(rows(400))], "alcohol")
+    asked = (*AGAINST, "--column", "alcohol", "--metric", "pearsonsChiSquaredTest", "--no-log", "--fail-on-drift")
+    for data, code in (("same.csv", 0), ("some.csv", 6), ("null.csv", 6)):
+        found = monitor("monitor", "drift", "--data", data, *asked, "--threshold", "nullValueRate=0.5", "-o", "json")
+        assert found.code == code, found.err
+        assert [item["metric"] for item in found.json["windows"][0]["columns"][0]["metrics"]] == ["nullValueRate"]
+    allowed = monitor("monitor", "drift", "--data", "null.csv", *asked, "--threshold", "nullValueRate=1")
+    assert allowed.code == 3, "of no value nothing can be said"
 
 
 def test_worse_than_nothing_is_refused(monitor: Callable[..., Ended], work: Path) -> None:

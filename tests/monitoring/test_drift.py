@@ -145,6 +145,10 @@ def test_a_column_that_lost_all_its_values_is_bad_data(compare: Compare) -> None
     assert [reading.metric for reading in lost.readings if reading.fails] == [metrics.NULL_RATE]
     assert not lost.is_compared
     assert not compare(base, [None] * 20, ["nullValueRate=1"]).fails
+    for asked in ([metrics.WASSERSTEIN], [metrics.OUT_OF_BOUNDS_RATE]):
+        of_others = compare(base, [None] * 20, asked=asked)
+        assert [reading.metric for reading in of_others.readings if reading.fails] == [metrics.NULL_RATE]
+        assert not compare(base, [None] * 20, ["nullValueRate=1"], asked).fails
     # So few without a value are a chance, and so is nothing new where there never was one.
     assert not compare(base, [None] * 3).fails
     assert not compare([None] * 60, [None] * 20).fails
