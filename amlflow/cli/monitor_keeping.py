@@ -97,6 +97,8 @@ def create(state: State, kept: Kept, watched: Watched) -> None:
     # What cron cannot say is refused before anything is kept.
     when.expression  # noqa: B018
     made = monitors.create(state.workspace, wanted, kept.replacing)
+    if made.fail and isinstance(made.request, PerformanceRequest):
+        monitoring.warn_of_idle(state, made.request)
     state.note(f"Kept the monitor {made.name!r}. It runs when one of these runs it:")
     _show(state, made)
 

@@ -69,7 +69,8 @@ def performance(state: State, request: PerformanceRequest, view: View) -> None:
     expressions = gates.read(view.fail_if, has_baseline=True)
     files.check("--html", view.html)
     if view.fail:
-        performing.check_can_fail(request)
+        performing.check_can_fail(request, view.fail_if)
+        warn_of_idle(state, request)
     with _scratch() as folder, progress.steps(state) as say:
         found = performing.find_performance(state.workspace, request, folder, say)
     report, document = found.report, performance_report.document(found.report)
@@ -91,8 +92,17 @@ def performance(state: State, request: PerformanceRequest, view: View) -> None:
                 f"The model is worse than in training by {', '.join(report.worse)}.", "See the intervals above."
             )
         monitored_data.check_newest(report.windows, "prediction with a truth")
-        if view.fail:
+        if view.fail and performing.has_training(request):
             performing.check_held(report)
+
+
+def warn_of_idle(state: State, request: PerformanceRequest) -> None:
+    """Where what is worse was to fail, beside gates, and nothing can be worse."""
+    if not performing.has_training(request):
+        state.warn(
+            "No training run is named, so that no metric can be worse than in training, and --fail-if alone decides; "
+            "--baseline names the run or model."
+        )
 
 
 def predictions(given: Sequence[str]) -> dict[str, str]:

@@ -136,7 +136,7 @@ def check(monitor: Monitor) -> None:
             raise UsageError("There is nothing to compare with.", "Name a file, a run or a model with --baseline.")
         return
     if monitor.fail:
-        performing.check_can_fail(request)
+        performing.check_can_fail(request, monitor.fail_if)
     if request.task not in ("", *performing.TASKS):
         raise UsageError(f"There is no task {request.task!r}.", f"It is {' or '.join(performing.TASKS)}.")
     if request.average not in ("", *performing.AVERAGES):

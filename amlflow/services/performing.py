@@ -106,9 +106,14 @@ def find_performance(
     return Performed(report, name, trained.run.id if trained else "")
 
 
-def check_can_fail(request: PerformanceRequest) -> None:
-    """Raises `UsageError` where no training run could say what is worse."""
-    if not request.baseline and not request.data.name:
+def has_training(request: PerformanceRequest) -> bool:
+    """Whether a training run is named, which could say what is worse."""
+    return bool(request.baseline or request.data.name)
+
+
+def check_can_fail(request: PerformanceRequest, fail_if: Sequence[str]) -> None:
+    """Raises `UsageError` where neither a training run could say what is worse, nor a gate what is too bad."""
+    if not has_training(request) and not fail_if:
         raise UsageError(
             "No metric can be worse than in training, for no training run is named.",
             "Name the run or model with --baseline, or hold the metrics to --fail-if 'accuracy < 0.9'.",

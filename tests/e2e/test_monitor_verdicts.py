@@ -91,6 +91,18 @@ def test_worse_than_nothing_is_refused(monitor: Callable[..., Ended], work: Path
     assert monitor("monitor", "create", "m", "--performance", *PERFORMANCE, "--fail-if", "accuracy < 1").code == 0
 
 
+def test_a_gate_is_judged_where_nothing_can_be_worse(monitor: Callable[..., Ended], work: Path) -> None:
+    said = "--fail-if alone decides"
+    for gate, code in (("accuracy < 0.9", 0), ("rows > 10", 6)):
+        gated = ("--fail-if", gate)
+        found = monitor("monitor", "performance", *PERFORMANCE, "--no-log", "--fail-on-worse", *gated)
+        assert (found.code, said in found.err) == (code, True), found.err
+        kept = monitor("monitor", "create", "m", "--replace", "--performance", *PERFORMANCE, "--fail", *gated)
+        assert (kept.code, said in kept.err) == (0, True), kept.err
+        ran = monitor("monitor", "run", "m", "--no-log")
+        assert (ran.code, said in ran.err) == (code, True), ran.err
+
+
 def test_a_training_run_without_these_metrics_passes_nothing(monitor: Callable[..., Ended], work: Path) -> None:
     assert monitor("track", "-e", "wine", "--run-name", "trained", "--", "true").code == 0
     run = monitor("run", "show", "trained", "-o", "json").json["run_id"]
