@@ -72,16 +72,16 @@ class Thresholds:
         return next((name for name in (*self.asked, *OF_NUMBERS, *OF_CATEGORIES) if name in have), "")
 
 
-def check(limits: Thresholds, names: Iterable[str], kind_of: Callable[[str], Kind]) -> None:
-    """Raises `UsageError` for a threshold that can hold for none of the columns, by what they are."""
+def check(limits: Thresholds, names: Iterable[str], kind_of: Callable[[str], Kind]) -> list[str]:
+    """A sentence for each metric's threshold that can hold for none of the columns, by what they are: the same thresholds may be
+    for many tables. Raises `UsageError` for one that names a column, and can hold for nothing."""
     known = list(names)
-    for metric, value in limits.by_metric.items():
-        if not any(metric in _measured(kind_of(name)) for name in known):
-            raise UsageError(
-                f"--threshold {metric}={value:g} holds for no column: none of the {len(known)} compared is of a kind "
-                "that has this metric.",
-                "Leave it out, or say what a column is with --kind COLUMN=KIND.",
-            )
+    idle = [
+        f"--threshold {metric}={value:g} holds for no column: none of the {len(known)} compared is of a kind that has this "
+        "metric. --kind COLUMN=KIND says what a column is."
+        for metric, value in limits.by_metric.items()
+        if not any(metric in _measured(kind_of(name)) for name in known)
+    ]
     for (name, metric), value in limits.by_both.items():
         if metric not in _measured(kind_of(name)):
             raise _idle(f"{name}.{metric}={value:g}", name, kind_of(name), "which has not this metric")
@@ -89,6 +89,7 @@ def check(limits: Thresholds, names: Iterable[str], kind_of: Callable[[str], Kin
         main = limits.main("categories" if kind_of(name) in _OF_CATEGORIES else "numbers")
         if not limits.wants(name, main):
             raise _idle(f"{name}={value:g}", name, kind_of(name), "and no --metric is of that kind")
+    return idle
 
 
 def _idle(said: str, name: str, kind: Kind, why: str) -> UsageError:

@@ -72,7 +72,7 @@ def find_drift(workspace: Workspace, request: DriftRequest, scratch: Path, say: 
     _check_columns(kinds, names, "--kind")
     own = {pair.column: pair.baseline for of_frame in pairs for pair in of_frame}
     kind_of = functools.cache(lambda name: kinds.get(name) or columns.kind_of(baseline.column(own[name])))
-    thresholds.check(limits, own, kind_of)
+    notes = [*thresholds.check(limits, own, kind_of), *notes]
     parted = monitored_data.part(opened, request.data)
     say(f"Comparing {len(names)} columns of {opened.rows} rows…")
     data = [Data(*item) for item in zip(opened.frames, parted.numbers, pairs, strict=True)]

@@ -51,7 +51,6 @@ def test_a_metric_with_a_threshold_is_computed_beside_those_asked_for(monitor: C
     [
         (["colour.normalizedWassersteinDistance=0.0001"], "the column 'colour' is categorical"),
         (["alcohol.pearsonsChiSquaredTest=0.1"], "the column 'alcohol' is numeric"),
-        (["pearsonsChiSquaredTest=0.1", "--column", "alcohol"], "holds for no column"),
         (["colour=0.2", "--metric", "normalizedWassersteinDistance"], "no --metric is of that kind"),
         (["alcohol.outOfBoundsRate=0.1", "--kind", "alcohol=text"], "the column 'alcohol' is text"),
     ],
@@ -64,6 +63,15 @@ def test_a_threshold_that_can_hold_for_nothing_is_refused(monitor: Command, argu
 
 
 def test_a_threshold_holds_for_what_kind_makes_of_a_column(monitor: Command) -> None:
+def test_a_threshold_of_a_metric_that_no_column_has_is_noted(monitor: Command) -> None:
+    both = ("--threshold", "normalizedWassersteinDistance=9", "--threshold", "pearsonsChiSquaredTest=0.001")
+    found = monitor(*MOVED, *both, "--column", "alcohol", "-o", "json")
+    assert found.code == 0, found.err
+    assert "pearsonsChiSquaredTest=0.001 holds for no column" in found.json["notes"][0]
+    assert found.json["notes"][0] in found.err
+    assert "holds for no column" not in monitor(*MOVED, *both).err
+
+
     found = monitor(*MOVED, "--threshold", "alcohol.pearsonsChiSquaredTest=0.1", "--kind", "alcohol=categorical")
     assert found.code == 6, found.err
 
