@@ -111,6 +111,7 @@ def _paired(
 ) -> tuple[list[list[Pair]], list[str]]:
     """For each frame its pairs, and a sentence on what has no counterpart; `signature` are the inputs of the model."""
     asked = {column: target or column for column, target in request.predictions.items()}
+    both = _in_both(opened, asked)
     others = _of_records(opened, request)
     answered = set(asked.values())
     # As keys, because tables of ten thousand columns are looked up in them.
@@ -132,12 +133,13 @@ def _paired(
     found: list[list[Pair]] = []
     used = answered
     if opened.inputs is not None:
-        asking = dict.fromkeys(name for name in _values_of(opened, opened.inputs, request) if name not in asked)
-        unused = dict.fromkeys(name for name in known if name not in used)
+        among_inputs = {name: target for name, target in asked.items() if name not in both}
+        asking = dict.fromkeys(name for name in _values_of(opened, opened.inputs, request) if name not in among_inputs)
+        unused = dict.fromkeys(name for name in known if name not in used or (name in both and request.takes(name)))
         _check_schema(opened, baseline, signature, asking, unused, notes)
         inputs = [Pair(name, name) for name in asking if name in known]
         used = used.union(pair.column for pair in inputs)
-        found.append([*inputs, *_predictions(opened.inputs, asked)])
+        found.append([*inputs, *_predictions(opened.inputs, among_inputs)])
     if opened.outputs is not None:
         own = _values_of(opened, opened.outputs, request)
         free = [name for name in known if name not in used]
@@ -150,6 +152,13 @@ def _paired(
             "Give data with the model's columns, or pair its answers with --prediction COLUMN=BASELINE_COLUMN.",
         )
     return found, notes
+
+
+def _in_both(opened: Opened, asked: Iterable[str]) -> set[str]:
+    """Answers that are called like an input, which stays an input."""
+    if opened.inputs is None or opened.outputs is None:
+        return set()
+    return {name for name in asked if name in opened.inputs.names and name in opened.outputs.names}
 
 
 def _values_of(opened: Opened, frame: Frame, request: DriftRequest) -> list[str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import typer
-from test_monitor import Ended, rows, table, write_tables
+from test_monitor import Ended, rows, table, write_collected, write_tables
 
 from amlflow.cli import errors
 from amlflow.cli.app import app
@@ -62,7 +63,6 @@ def test_a_threshold_that_can_hold_for_nothing_is_refused(monitor: Command, argu
     assert found.out == ""
 
 
-def test_a_threshold_holds_for_what_kind_makes_of_a_column(monitor: Command) -> None:
 def test_a_threshold_of_a_metric_that_no_column_has_is_noted(monitor: Command) -> None:
     both = ("--threshold", "normalizedWassersteinDistance=9", "--threshold", "pearsonsChiSquaredTest=0.001")
     found = monitor(*MOVED, *both, "--column", "alcohol", "-o", "json")
@@ -72,6 +72,7 @@ def test_a_threshold_of_a_metric_that_no_column_has_is_noted(monitor: Command) -
     assert "holds for no column" not in monitor(*MOVED, *both).err
 
 
+def test_a_threshold_holds_for_what_kind_makes_of_a_column(monitor: Command) -> None:
     found = monitor(*MOVED, "--threshold", "alcohol.pearsonsChiSquaredTest=0.1", "--kind", "alcohol=categorical")
     assert found.code == 6, found.err
 
@@ -109,6 +110,29 @@ def test_columns_whose_keys_would_be_alike_are_logged_apart_and_gated_safely(mon
     assert values[f"max.{metric}"] == max(values.values())
     (own,) = (key for key in values if key.startswith("max_"))
     assert monitor(*command, f"`{own}` > 0.2", "--no-log").code == 0
+
+
+def test_an_answer_that_is_called_like_an_input_is_logged_beside_it(monitor: Command, work: Path) -> None:
+    base, at = rows(300), datetime.now(UTC) - timedelta(hours=2)
+    table(work / "trained.csv", base, "alcohol", "colour")
+    moved = [{**row, "alcohol": row["alcohol"] + 9} for row in base]
+    for name, made in (("model_inputs", base), ("model_outputs", moved)):
+        names = ("alcohol", "colour")[: 2 if name == "model_inputs" else 1]
+        content = [(at, f"r{i}", [{key: row[key] for key in names}]) for i, row in enumerate(made)]
+        write_collected(work / "collected", name, content)
+    data = ("--data", "collected", "--baseline", "trained.csv", "--prediction", "alcohol")
+    found = monitor("drift", *data, "-o", "json")
+    assert found.code == 0, found.err
+    drifted = {(c["column"], c["signal"]): c["drifted"] for c in found.json["windows"][0]["columns"]}
+    assert drifted == {
+        ("alcohol", "data_drift"): False,
+        ("colour", "data_drift"): False,
+        ("alcohol", "prediction_drift"): True,
+    }
+    logged = LocalWorkspace(work / "ws").get_run(found.json["run_id"]).metrics
+    (plain, moved_far) = sorted(logged[key] for key in logged if key.startswith("alcohol_"))
+    assert plain == 0
+    assert moved_far > 1
 
 
 def test_a_gate_of_drift_that_speaks_of_the_baseline_is_told_that_there_is_none(monitor: Command) -> None:
