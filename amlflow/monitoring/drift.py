@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from amlflow.errors import AmlflowError
-from amlflow.monitoring import columns, metrics, windows
+from amlflow.monitoring import columns, metrics, readings, windows
 from amlflow.monitoring.columns import Kind, Sample, Values
 from amlflow.monitoring.frames import Frame
-from amlflow.monitoring.thresholds import Threshold, Thresholds
+from amlflow.monitoring.readings import Reading
+from amlflow.monitoring.thresholds import Thresholds
 from amlflow.monitoring.windows import Order, Window
 
 # Azure ML's names of what is watched.
@@ -21,7 +22,6 @@ Array = Any
 
 _SHOWN = 5
 _PICTURE_BINS, _PICTURE_CATEGORIES = 24, 12
-_CHANCE = 0.001
 # More workers gain nothing: they wait for memory.
 _WORKERS = 4
 # Of many windows with few rows each most work is Python's own, and several workers only hand it to one another.
@@ -44,32 +44,6 @@ class Data:
     frame: Frame
     numbers: Array | None
     pairs: Sequence[Pair]
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One metric of one column. Of a test `value` is the p-value, `adjusted` the same corrected by Holm for the number of columns
-    tested, which is held against the threshold, and `statistic` what it was made of. `baseline` is the same rate of the
-    baseline."""
-
-    metric: str
-    value: float
-    threshold: Threshold | None
-    adjusted: float | None = None
-    statistic: float | None = None
-    baseline: float | None = None
-
-    @property
-    def crossed(self) -> bool:
-        if self.threshold is None:
-            return False
-        if self.metric in metrics.TESTS:
-            return (self.value if self.adjusted is None else self.adjusted) < self.threshold.value
-        return self.value > self.threshold.value
-
-    @property
-    def fails(self) -> bool:
-        return self.crossed and self.threshold is not None and self.threshold.enforced
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,107 +161,15 @@ def _column(
 
 
 def _compared(pair: Pair, kind: Kind, base: Sample, sample: Sample, thresholds: Thresholds) -> ColumnReport:
-    readings = _quality(pair, kind, base, sample, thresholds)
+    found = readings.of_quality(pair.column, kind, base, sample, thresholds)
     notes, picture = _oddities(kind, base, sample), None
     if base.size and sample.size:
+        found = [*readings.of_values(pair.column, kind, base, sample, thresholds), *found]
         if base.counts is None:
-            readings = [*_of_numbers(pair, kind, base, sample, thresholds), *readings]
             picture = _histogram(base.sorted, sample.sorted)
         else:
-            readings = [*_of_categories(pair, base, sample, thresholds), *readings]
             picture = _shares(base.counts, sample.counts or {})
-    return ColumnReport(pair.column, pair.baseline, pair.signal, kind, readings, notes, picture)
-
-
-def _of_numbers(pair: Pair, kind: Kind, base: Sample, sample: Sample, thresholds: Thresholds) -> list[Reading]:
-    wanted = [metric for metric in metrics.OF_NUMBERS if thresholds.wants(pair.column, metric)]
-    if not wanted:
-        return []
-    edges = metrics.bin_edges(base.sorted, sample.sorted)
-    counts = [metrics.counts_between(values, edges) for values in (base.sorted, sample.sorted)]
-    found = []
-    for metric in wanted:
-        threshold = _threshold(thresholds, pair, metric, "numbers", kind)
-        if metric == metrics.JENSEN_SHANNON:
-            found.append(Reading(metric, metrics.jensen_shannon_distance(*counts), threshold))
-        elif metric == metrics.POPULATION_STABILITY:
-            found.append(Reading(metric, metrics.population_stability_index(*counts), threshold))
-        elif metric == metrics.WASSERSTEIN:
-            distance = metrics.normalized_wasserstein_distance(base.sorted, sample.sorted, base.spread)
-            found.append(Reading(metric, distance, threshold))
-        else:
-            result = metrics.kolmogorov_smirnov(base.sorted, sample.sorted)
-            found.append(Reading(metric, result.p_value, threshold, statistic=result.statistic))
-    return found
-
-
-def _of_categories(pair: Pair, base: Sample, sample: Sample, thresholds: Thresholds) -> list[Reading]:
-    import numpy as np
-
-    known, own = base.counts or {}, sample.counts or {}
-    labels = list(dict.fromkeys((*known, *own)))
-    counts = [np.array([side.get(label, 0) for label in labels]) for side in (known, own)]
-    found = []
-    for metric in metrics.OF_CATEGORIES:
-        if not thresholds.wants(pair.column, metric):
-            continue
-        threshold = thresholds.of(pair.column, metric, "categories")
-        if metric == metrics.JENSEN_SHANNON:
-            found.append(Reading(metric, metrics.jensen_shannon_distance(*counts), threshold))
-        elif metric == metrics.POPULATION_STABILITY:
-            found.append(Reading(metric, metrics.population_stability_index(*counts), threshold))
-        else:
-            result = metrics.pearson_chi_squared(*counts)
-            found.append(Reading(metric, result.p_value, threshold, statistic=result.statistic))
-    return found
-
-
-def _quality(pair: Pair, kind: Kind, base: Sample, sample: Sample, thresholds: Thresholds) -> list[Reading]:
-    """The shares of rows without a value, with one of another kind than the baseline's, and with one beyond its lowest and
-    highest or not among its categories: Azure ML's data quality metrics, counted over all rows as there. Of a column that has
-    lost its values all count, and those that tell how it lost them are there whatever is asked for."""
-    rates = {
-        metrics.NULL_RATE: (sample.nulls / sample.rows, base.nulls / base.rows),
-        metrics.TYPE_ERROR_RATE: (sample.errors / sample.rows, base.errors / base.rows),
-    }
-    if base.size and kind in ("numeric", "categorical", "boolean"):
-        rates[metrics.OUT_OF_BOUNDS_RATE] = (_out_of_bounds(base, sample) / sample.rows, 0.0)
-    lost = _is_lost(base, sample)
-    found = [
-        Reading(metric, value, thresholds.of(pair.column, metric, "quality"), baseline=before)
-        for metric, (value, before) in rates.items()
-        if thresholds.wants(pair.column, metric) or (lost and value)
-    ]
-    return [replace(reading, threshold=_enforced(reading)) for reading in found] if lost else found
-
-
-def _is_lost(base: Sample, sample: Sample) -> bool:
-    """Whether no row has a value, and that is no chance: less than once in a thousand, by how often the baseline has none."""
-    without = (base.rows - base.size + 1) / (base.rows + 1)
-    return bool(base.size and not sample.size) and without**sample.rows < _CHANCE
-
-
-def _enforced(reading: Reading) -> Threshold | None:
-    return replace(reading.threshold, enforced=True) if reading.threshold else None
-
-
-def _out_of_bounds(base: Sample, sample: Sample) -> int:
-    if base.counts is not None:
-        return sum(count for label, count in (sample.counts or {}).items() if label not in base.counts)
-    import numpy as np
-
-    below = int(np.searchsorted(sample.sorted, base.sorted[0], side="left"))
-    above = len(sample.sorted) - int(np.searchsorted(sample.sorted, base.sorted[-1], side="right"))
-    return below + above + sample.infinite
-
-
-def _threshold(
-    thresholds: Thresholds, pair: Pair, metric: str, metric_kind: metrics.MetricKind, kind: Kind
-) -> Threshold | None:
-    """A time goes on by itself: Azure's default for numbers is shown of it, and fails nothing."""
-    found = thresholds.of(pair.column, metric, metric_kind)
-    said = pair.column in thresholds.by_column or (pair.column, metric) in thresholds.by_both
-    return replace(found, enforced=False) if found is not None and kind == "time" and not said else found
+    return ColumnReport(pair.column, pair.baseline, pair.signal, kind, found, notes, picture)
 
 
 def _oddities(kind: Kind, base: Sample, sample: Sample) -> list[str]:

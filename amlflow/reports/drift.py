@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from amlflow.monitoring import metrics
-from amlflow.monitoring.drift import ColumnReport, DriftReport, Reading, WindowReport
+from amlflow.monitoring.drift import ColumnReport, DriftReport, WindowReport
+from amlflow.monitoring.readings import Reading
 from amlflow.reports.grid import Grid, markdown
 
 CROSSED, NOTED = "✗", "!"

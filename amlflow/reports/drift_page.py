@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from html import escape
 
 from amlflow.monitoring import metrics
-from amlflow.monitoring.drift import ColumnReport, DriftReport, Picture, Reading
+from amlflow.monitoring.drift import ColumnReport, DriftReport, Picture
+from amlflow.monitoring.readings import Reading
 from amlflow.reports import drift
 from amlflow.reports.grid import Grid
 
