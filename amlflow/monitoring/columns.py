@@ -26,6 +26,8 @@ _DISTINCT_SHARE = 0.05
 _MOST_INTEGER_CATEGORIES = 50
 # A text column with so many distinct values, and so large a share of them, holds no categories.
 _TEXT_DISTINCT, _TEXT_SHARE = 50, 0.5
+# Where zeros stand before no more of the whole numbers, they were written so by chance.
+_FEW_PADDED = 0.01
 _HEAD = 1000
 _NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
 _NOT_FINITE = r"^\s*[-+]?(?i:inf|infinity|nan)\s*$"
@@ -157,14 +159,27 @@ def _kind_of_text(column: Arrow) -> Kind:
         return "categorical"
     head = known.slice(0, _HEAD)
     if all(pc.all(pc.match_substring_regex(part, f"{_NUMBER}|{_NOT_FINITE}")).as_py() for part in (head, known)):
-        padded = pc.any(pc.match_substring_regex(known, _PADDED)).as_py()
-        # Numbers with zeros before them are names, such as postcodes, unless some have decimals.
-        if not padded or not pc.all(pc.match_substring_regex(known, _WHOLE)).as_py():
-            return "numeric"
+        return "categorical" if _are_codes(known) else "numeric"
     if all(_epoch_s(value) is not None for value in head.to_pylist()):
         return "time"
-    distinct = pc.count_distinct(known).as_py()
-    return "text" if distinct > _TEXT_DISTINCT and distinct > _TEXT_SHARE * len(known) else "categorical"
+    return "text" if _is_mostly_distinct(known) else "categorical"
+
+
+def _are_codes(numbers: Arrow) -> bool:
+    """Whether texts of numbers are names, such as postcodes: whole ones with zeros before them, which come again."""
+    import pyarrow.compute as pc
+
+    padded = pc.sum(pc.match_substring_regex(numbers, _PADDED)).as_py()
+    if padded <= _FEW_PADDED * len(numbers) or not pc.all(pc.match_substring_regex(numbers, _WHOLE)).as_py():
+        return False
+    return not _is_mostly_distinct(numbers)
+
+
+def _is_mostly_distinct(known: Arrow) -> bool:
+    import pyarrow.compute as pc
+
+    distinct: int = pc.count_distinct(known).as_py()
+    return distinct > _TEXT_DISTINCT and distinct > _TEXT_SHARE * len(known)
 
 
 def _numbers(column: Arrow) -> tuple[Array, Array]:

@@ -246,20 +246,13 @@ def _check_classes(names: Names, truth: Values, predicted: Values, notes: list[s
 
 
 def _task(target: Any, predicted: Any) -> Task:
+    """Classes where a value is no number, or where all are whole ones and few."""
     import numpy as np
-    import pyarrow as pa
 
-    sides = []
-    for column in (target, predicted):
-        kind = columns.kind_of(column)
-        is_named = kind == "categorical" and pa.types.is_string(column.type) and column.null_count < len(column)
-        if is_named or kind in ("boolean", "text", "time"):
-            return "classification"
-        values = columns.values(column, "numeric")
-        if values.errors.any():
-            return "classification"
-        sides.append(values.numbers[~np.isnan(values.numbers)])
-    both = np.concatenate(sides)
+    sides = [columns.values(column, "numeric") for column in (target, predicted)]
+    if any(side.errors.any() for side in sides):
+        return "classification"
+    both = np.concatenate([side.numbers[~np.isnan(side.numbers)] for side in sides])
     few = len(np.unique(both)) <= _MOST_CLASSES and bool(np.all(both == np.floor(both)))
     return "classification" if few else "regression"
 

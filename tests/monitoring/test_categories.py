@@ -121,5 +121,28 @@ def test_the_same_categories_do_not_drift_however_they_are_written(
     assert not any("New categories" in note for note in report.notes)
 
 
+@pytest.mark.parametrize(
+    "baseline",
+    [[f"{i:05}" for i in range(500, 2500)], [*map(str, range(3000, 5000)), "00500"]],
+    ids=["all padded", "one padded"],
+)
+def test_padded_numbers_that_hardly_repeat_drift_by_their_values(compare: Compare, baseline: list[str]) -> None:
+    moved = [value + 50_000 for value in range(2000)]
+    for sample in (moved, [f"{value:07}" for value in moved]):
+        found = compare(baseline, sample)
+        assert (found.kind, found.fails) == ("numeric", True)
+    assert not compare(baseline, [*map(int, baseline)]).fails
+
+
+def test_padding_alone_makes_no_classes(tmp_path: Path) -> None:
+    def task(values: list[str]) -> str:
+        sides = [frames.of_table(pa.table({"id": range(len(values)), "v": values}), tmp_path, "t") for _ in range(2)]
+        return performance.join(sides[0], sides[1], Names("id", "id", "v", "v"), None).task
+
+    assert task([f"{i % 40:06}" for i in range(400)]) == "regression"
+    assert task([f"{i % 4:06}" for i in range(400)]) == "classification"
+    assert task([f"0{i % 40}x" for i in range(400)]) == "classification"
+
+
 def test_text_that_differs_from_text_is_another_category(compare: Compare) -> None:
     assert any("'1'" in note for note in compare(["01", "02"] * 50, ["1", "02"] * 50).notes)
