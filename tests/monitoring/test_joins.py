@@ -70,11 +70,44 @@ BIG = [2**63 + 1024 * i for i in range(4)]
         ("csv", ["2026-01-01T01:00:00+00:00", "2026-01-02"], "parquet",
          pa.array([DAY.replace(hour=1), NEXT], pa.timestamp("us", "Europe/Berlin"))),
         ("jsonl", ["2026-01-01T00:00:00.5Z", "x"], "csv", ["2026-01-01 00:00:00.500000", "x"]),
+        ("csv", ["7", "8.0", "9.00"], "jsonl", ["7", "8", "9"]),
+        ("csv", ["7.0", "8"], "parquet", [7.0, 8.0]),
+        ("csv", ["7.0", "8.0", "9.0"], "jsonl", ["7", "8", "9"]),
+        ("csv", ["1", "1.0", "1.5"], "jsonl", ["1", "1.0", "1.5"]),
+        ("csv", ["1.10", "1.1"], "csv", ["1.10", "1.1"]),
+        ("csv", ["1.50", "2.0"], "parquet", [1.5, 2.0]),
+        ("csv", ["  1", " 20 ", "300"], "jsonl", ["1", "20", "300"]),
+        ("csv", [" a", "b"], "parquet", ["a ", "b"]),
+        ("csv", ["2026-01-01T02:00:00+02:00", "2025-12-31 19:30:00.50-0430", "x"], "csv",
+         ["2026-01-01", "2026-01-01T00:00:00.5Z", "x"]),
+        ("csv", ["2026-01-01T02:00+02", "2026-01-01 02:00", "2026-01-01T03:00Z"], "csv",
+         ["2026-01-01T00:00Z", "2026-01-01 02:00:00", "2026-01-01 03:00"]),
+        ("csv", ["2026-13-01T02:00:00+02:00", "0001-01-01T00:00:00+02:00"], "csv",
+         ["2026-13-01T02:00:00+02:00", "0001-01-01T00:00:00+02:00"]),
     ],
 )  # fmt: skip
 def test_the_same_ids_join_row_by_row(join: Join, suffix: str, ids: Any, truth_suffix: str, truth_ids: Any) -> None:
     for found in (join(suffix, ids, truth_suffix, truth_ids), join(truth_suffix, truth_ids, suffix, ids)):
         assert found.predicted.tolist() == found.truth.tolist() == [float(i) for i in range(len(ids))]
+
+
+def test_a_point_in_one_file_of_several_tells_no_ids_apart(tmp_path: Path) -> None:
+    """Of a column with a missing value pandas writes 101.0."""
+    files = [written(tmp_path / "1", "csv", range(1, 101)), written(tmp_path / "2", "csv", [101.0, 102.0, ""])]
+    data = frames.read(frames.Source(files, tmp_path / "s", "data", ["id"]))
+    truth = frames.read(frames.Source([written(tmp_path / "3", "csv", range(1, 103))], tmp_path / "t", "truth", ["id"]))
+    found = performance.join(data, truth, Names("id", "id", "v", "v"), "regression")
+    assert found.truth.tolist() == [float(i) for i in range(102)]
+    assert found.notes[0] == "102 of 103 predictions have a truth."
+
+
+def test_an_id_that_is_no_number_leaves_the_others_numbers(join: Join) -> None:
+    found = join("csv", ["7.0", "8", "9.0"], "csv", ["7", "8", "unknown"])
+    assert (found.predicted.tolist(), found.truth.tolist()) == ([0.0, 1.0], [0.0, 1.0])
+
+
+def test_blank_ids_join_nothing(join: Join) -> None:
+    assert join("jsonl", ["a", " ", ""], "jsonl", ["a", "", " "]).truth.tolist() == [0.0]
 
 
 def test_ids_beyond_64_bits_join_no_other_rows(join: Join) -> None:
