@@ -69,13 +69,17 @@ class Values:
         infinite = low + np.searchsorted(numbers, np.inf, side="right") - high
         return Sample(*counted, infinite=int(infinite), sorted=numbers[low:high])
 
+    def spelling(self, known: Values) -> dict[str, str]:
+        """What those of its categories that the other column writes in another way are called there."""
+        if self.codes is None or known.codes is None:
+            return {}
+        return labels.spelled(Labels(known.form, known.labels), Labels(self.form, self.labels))
+
     def spelled_as(self, known: Values) -> Values:
-        """With the categories called as in the other column, where that writes the same ones in another way."""
+        """With its categories called as in the other column."""
         import numpy as np
 
-        if self.codes is None or known.codes is None:
-            return self
-        renamed = labels.spelled(Labels(known.form, known.labels), Labels(self.form, self.labels))
+        renamed = self.spelling(known)
         if not renamed:
             return self
         names = [renamed.get(name, name) for name in self.labels]

@@ -36,7 +36,7 @@ class Names:
 @dataclass(frozen=True, slots=True)
 class Joined:
     """Rows of the data (by their places in it) that have a truth, with both values as labels or numbers, and the `scores` by
-    class as `Names` has them."""
+    class as `Names` has them. `spelling` is what a class that the truth writes in another way is called."""
 
     task: Task
     places: Array
@@ -44,6 +44,7 @@ class Joined:
     predicted: Array
     scores: Mapping[str, Array]
     notes: Sequence[str]
+    spelling: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ class PerformanceReport:
 
 def join(data: Frame, truth: Frame, names: Names, task: Task | None) -> Joined:
     """Each row of the data with the truth of the same id. Raises `AmlflowError` where none has one, or an id has two truths, or
-    where the truth knows other classes than the predictions."""
+    where the truth knows other classes than the predictions, and `UsageError` where they do not have a score each."""
     import numpy as np
     import pyarrow.compute as pc
 
@@ -120,16 +121,17 @@ def join(data: Frame, truth: Frame, names: Names, task: Task | None) -> Joined:
     there = ~(sides[0].nulls | sides[1].nulls)
     if not there.all():
         notes.append(f"{int((~there).sum())} rows without a prediction or a truth are left out.")
+    spelling = sides[0].spelling(sides[1])
     if task == "regression":
         truths, guesses = (side.numbers[there] for side in sides)
     else:
         sides[0] = sides[0].spelled_as(sides[1])
         _check_classes(names, sides[0], sides[1], notes)
         truths, guesses = (np.array([*side.labels, ""], dtype=object)[side.codes][there] for side in sides)
-    scores = {label: _scores(data, name, rows[there]) for label, name in names.scores.items()}
+    scores = {label: _scores(data, name, rows[there]) for label, name in _spelled(names.scores, spelling).items()}
     if task == "classification":
         scores = _of_known_classes(scores, truths, notes)
-    return Joined(task, rows[there], truths, guesses, scores, notes)
+    return Joined(task, rows[there], truths, guesses, scores, notes, spelling)
 
 
 def evaluate(
@@ -164,6 +166,7 @@ def positive_label(joined: Joined, asked: str) -> str:
     if joined.task == "regression":
         return ""
     labels = sorted({*joined.truth, *joined.predicted})
+    asked = joined.spelling.get(asked, asked)
     if asked and asked not in labels:
         near = nearest(asked, labels)
         raise UsageError(
@@ -255,6 +258,20 @@ def _task(target: Any, predicted: Any) -> Task:
     both = np.concatenate([side.numbers[~np.isnan(side.numbers)] for side in sides])
     few = len(np.unique(both)) <= _MOST_CLASSES and bool(np.all(both == np.floor(both)))
     return "classification" if few else "regression"
+
+
+def _spelled(scores: Mapping[str, str], spelling: Mapping[str, str]) -> dict[str, str]:
+    """By the classes as the predictions write them. Raises `UsageError` where two are one."""
+    found: dict[str, str] = {}
+    for label, column in scores.items():
+        name = spelling.get(label, label)
+        if name in found:
+            raise UsageError(
+                f"--score names the class {name!r} twice: the truth writes it in another way than the predictions.",
+                "Give one column for each class.",
+            )
+        found[name] = column
+    return found
 
 
 def _scores(data: Frame, name: str, places: Array) -> Array:

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from amlflow.errors import AmlflowError
+from amlflow.errors import AmlflowError, UsageError
 from amlflow.monitoring import drift, frames, metrics, performance, thresholds, windows
 from amlflow.monitoring.drift import ColumnReport, Data, Pair
 from amlflow.monitoring.performance import Joined, Names
@@ -68,6 +68,24 @@ def test_equal_classes_are_equal_however_they_are_written(score: Score, predicte
         assert found.truth.tolist() == found.predicted.tolist()
         assert len(set(found.truth)) == 2
         assert performance.evaluate(found, [windows.Window()], None, "")[0].estimates[0].value == 1.0
+
+
+@pytest.mark.parametrize("classes", [("0", "1"), ("no", "yes")])
+def test_a_class_is_asked_for_as_either_side_writes_it(tmp_path: Path, classes: tuple[str, str]) -> None:
+    rows = {"id": range(8), "v": [0, 1] * 4, "p0": [0.9, 0.2, 0.8, 0.6, 0.7, 0.1, 0.3, 0.4]}
+    rows["p1"] = [1 - value for value in rows["p0"]]
+    data = frames.of_table(pa.table(rows), tmp_path / "data", "d")
+    truth = frames.of_table(pa.table({"id": range(8), "v": ["no", "yes"] * 4}), tmp_path / "truth", "t")
+    names = Names("id", "id", "v", "v", dict(zip(classes, ("p0", "p1"), strict=True)))
+    found = performance.join(data, truth, names, None)
+    positive = performance.positive_label(found, classes[1])
+    assert positive == "1"
+    shown = performance.evaluate(found, [windows.Window()], None, positive)[0].estimates
+    assert {item.metric: item.value for item in shown}["auc"] == 14 / 16
+    with pytest.raises(UsageError, match="There is no class 'Yes'"):
+        performance.positive_label(found, "Yes")
+    with pytest.raises(UsageError, match="names the class '0' twice"):
+        performance.join(data, truth, Names("id", "id", "v", "v", {"0": "p0", "no": "p1", "yes": "p1"}), None)
 
 
 def test_codes_of_text_stay_apart_on_both_sides(score: Score) -> None:
