@@ -1,6 +1,6 @@
 """CSV and TSV as tables, streamed block by block: the types of the columns are guessed from the file's beginning.
 
-Whole numbers are read as text first, because zeros before them make names of them, such as postcodes.
+Whole numbers are read as text first, because zeros before them may make names of them, such as postcodes.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ _MISFIT = re.compile(r"In CSV column #(\d+): CSV conversion error")
 _LONG_ROW, _NO_TEXT = "straddling object", "invalid UTF8"
 _WHOLE, _PADDED = r"^-?\d+$", r"^0\d"
 _COMMA, _THOUSANDS = r"^\s*[-+]?\d+,\d+([eE][-+]?\d+)?\s*$", r"^\s*[-+]?[1-9]\d{0,2},\d{3}\s*$"
+_HUNDREDS = r"^\s*[-+]?[1-9]\d\d\s*$"
 
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
     """The columns' names, what parts them, their types as far as they are known, which are text whatever they hold, the decimal
-    sign, and how much is parsed at once."""
+    sign, in which columns commas may part thousands, and how much is parsed at once."""
 
     names: Sequence[str]
     delimiter: str
@@ -42,13 +43,17 @@ class _Layout:
     block_bytes: int
     types: Mapping[str, Arrow] = field(default_factory=dict)
     decimal: str = "."
+    thousands: Sequence[str] = ()
     widened: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
+    """`thousands` are columns that are text because their commas may part thousands."""
+
     parts: Sequence[Part]
     has_decimal_commas: bool = False
+    thousands: Sequence[str] = ()
 
 
 class _Misfit(Exception):
@@ -62,9 +67,9 @@ class _Misfit(Exception):
 def read(file: Path, suffix: str, scratch: Path, stop: threading.Event, texts: Collection[str] = ()) -> Table:
     """The file's rows, below the folder `scratch`; the columns `texts` as text. A column with a value far down that does not fit
     its first ones is read as decimal numbers where it began with whole ones, else as text, of which `columns` makes what it
-    can; one with a zero before a whole number is text. Where no comma parts the columns, it may be the decimal sign. Raises
-    `NotFound` for a file without a heading, `UsageError` for one with a name twice, pyarrow's errors for one that does not
-    parse."""
+    can; one with a zero before a whole number is text. Where no comma parts the columns, it is the decimal sign unless it may
+    part thousands. Raises `NotFound` for a file without a heading, `UsageError` for one with a name twice, pyarrow's errors for
+    one that does not parse."""
     import pyarrow as pa
 
     names, delimiter, is_alone = _heading(file, suffix)
@@ -74,7 +79,7 @@ def read(file: Path, suffix: str, scratch: Path, stop: threading.Event, texts: C
     while True:
         try:
             layout = layout if layout.types else _guessed(file, layout)
-            return Table(_spilled(file, layout, scratch, stop), layout.decimal == ",")
+            return Table(_spilled(file, layout, scratch, stop), layout.decimal == ",", layout.thousands)
         except (pa.ArrowInvalid, _Misfit) as error:
             layout = _mended(layout, error)
 
@@ -128,9 +133,13 @@ def _guessed(file: Path, layout: _Layout) -> _Layout:
     import pyarrow as pa
 
     first = next(_batches(file, layout), None)
-    if first is not None and layout.delimiter != "," and _has_decimal_commas(first, layout.delimiter):
-        layout = replace(layout, decimal=",")
-        first = next(_batches(file, layout))
+    if first is not None and layout.delimiter != "," and layout.decimal != ",":
+        decimals, thousands = _with_commas(first, layout.delimiter)
+        if decimals:
+            layout = replace(layout, decimal=",")
+            first = next(_batches(file, layout))
+        else:
+            layout = replace(layout, thousands=thousands)
     found = {entry.name: entry.type for entry in first.schema} if first is not None else {}
     types = {
         name: pa.string() if pa.types.is_null(kind) or name in layout.texts else kind for name, kind in found.items()
@@ -138,23 +147,28 @@ def _guessed(file: Path, layout: _Layout) -> _Layout:
     return replace(layout, block_bytes=_BLOCK_BYTES, types=types or dict.fromkeys(layout.names, pa.string()))
 
 
-def _has_decimal_commas(batch: Arrow, delimiter: str) -> bool:
-    """Whether a column of text is one of numbers with them. Between tabs 1,234 may as well be a thousand and more."""
+def _with_commas(batch: Arrow, delimiter: str) -> tuple[list[str], list[str]]:
+    """The columns of text whose commas are decimal signs, and those where they may part thousands: 1,234 between tabs, and
+    anywhere beside 950, which would have a comma, too, as a number with three decimals."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    for column in batch.columns:
+    def fits(values: Arrow, pattern: str) -> Arrow:
+        return pc.match_substring_regex(values, pattern)
+
+    decimals: list[str] = []
+    thousands: list[str] = []
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
         known = column.drop_null()
         if not pa.types.is_string(column.type) or not len(known):
             continue
-        with_comma = pc.match_substring_regex(known, _COMMA)
-        if not pc.any(with_comma).as_py():
+        with_comma = fits(known, _COMMA)
+        if not pc.any(with_comma).as_py() or not pc.all(pc.or_(with_comma, fits(known, r"^\s*[-+]?\d+\s*$"))).as_py():
             continue
-        are_numbers = pc.all(pc.or_(with_comma, pc.match_substring_regex(known, r"^\s*[-+]?\d+\s*$"))).as_py()
-        as_thousands = pc.all(pc.match_substring_regex(known.filter(with_comma), _THOUSANDS)).as_py()
-        if are_numbers and (delimiter == ";" or not as_thousands):
-            return True
-    return False
+        may_be = pc.all(fits(known.filter(with_comma), _THOUSANDS)).as_py()
+        as_thousands = may_be and (delimiter == "\t" or pc.any(fits(known, _HUNDREDS)).as_py())
+        (thousands if as_thousands else decimals).append(name)
+    return decimals, thousands
 
 
 def _mended(layout: _Layout, error: Exception) -> _Layout:
@@ -179,7 +193,10 @@ def _widened(layout: _Layout, name: str, wider: Arrow, value: str = "") -> _Layo
     if widened > _MOST_WIDENED:
         return replace(layout, types=dict.fromkeys(layout.names, pa.binary()), widened=widened)
     if layout.decimal != "," and layout.delimiter != "," and re.match(_COMMA, value):
-        return replace(layout, block_bytes=_GUESSED_BYTES, types={}, decimal=",", widened=widened)
+        if re.match(_THOUSANDS, value):
+            types = {**layout.types, name: pa.string()}
+            return replace(layout, types=types, thousands=[*layout.thousands, name], widened=widened)
+        return replace(layout, block_bytes=_GUESSED_BYTES, types={}, decimal=",", thousands=(), widened=widened)
     return replace(layout, types={**layout.types, name: wider}, widened=widened)
 
 

@@ -82,6 +82,7 @@ def read(source: Source, stop: threading.Event | None = None) -> Frame:
     not parse; `Stopped` once `stop` is set."""
     parts: list[Part] = []
     with_commas = 0
+    thousands: list[str] = []
     stop = stop or threading.Event()
     # Collectors write a file for each hour or request: all of them go to one.
     with Spill(source.scratch / "json", stop) as spill:
@@ -93,6 +94,7 @@ def read(source: Source, stop: threading.Event | None = None) -> Frame:
                     table = delimited.read(file, suffix, source.scratch / str(index), stop, source.texts)
                     parts += table.parts
                     with_commas += table.has_decimal_commas
+                    thousands += table.thousands
                 elif suffix == ".parquet":
                     parts.append(ParquetPart(file))
                 else:
@@ -102,6 +104,10 @@ def read(source: Source, stop: threading.Event | None = None) -> Frame:
     names = dict.fromkeys(name for part in parts for name in part.names)
     where = "" if with_commas == len(source.files) else f" in {with_commas} of {len(source.files)} files"
     notes = [f"{source.label}: commas in numbers are read as decimal signs{where}."] if with_commas else []
+    notes += [
+        f"{source.label}: the commas of {name!r} may part thousands, and it is read as text: leave them out."
+        for name in dict.fromkeys(thousands)
+    ]
     return Frame(source.label, parts, list(names), notes)
 
 

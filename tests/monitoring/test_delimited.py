@@ -77,8 +77,7 @@ def test_postcodes_of_csv_and_json_are_the_same_categories(tmp_path: Path) -> No
         ("t.csv", "x;y\n1,5e3;1\n;2\n", [1500.0, None]),
         ("t.tsv", "x\ty\n1,5\t1\n2,25\t2\n", [1.5, 2.25]),
         ("t.tsv", "x\ty\n0,500\t1\n12,250\t2\n", [0.5, 12.25]),
-        # Thousands, names and a list are none.
-        ("t.tsv", "x\ty\n1,500\t1\n12,250\t2\n", ["1,500", "12,250"]),
+        # Names and a list are none.
         ("t.csv", "x;y\n1,5;1\n2,x;2\n", ["1,5", "2,x"]),
         ("t.csv", "x;y\n1,5,7;1\n2,3;2\n", ["1,5,7", "2,3"]),
         ("t.csv", 'x,y\n"1,5",1\n"2,5",2\n', ["1,5", "2,5"]),
@@ -92,6 +91,40 @@ def test_a_comma_is_the_decimal_sign_where_it_parts_no_columns(
     assert found.column("y").to_pylist()[:2] == [1, 2]
     said = [] if isinstance(read[0], str) else [f"{name}: commas in numbers are read as decimal signs."]
     assert list(found.notes) == said
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "x"),
+    [
+        # Beside 950, which has no comma, 1,200 is more than a thousand.
+        ("t.csv", ["1,200;1.5", "950;2.5"], ["1,200", "950"]),
+        ("t.csv", ["950;1.5", "-1,200;2.5", "7;3"], ["950", "-1,200", "7"]),
+        ("t.tsv", ["1,200\t1.5", "1,300\t2.5"], ["1,200", "1,300"]),
+    ],
+)
+def test_commas_that_part_thousands_are_no_decimal_signs(tmp_path: Path, name: str, rows: list[str], x: Any) -> None:
+    found = frame(tmp_path, lines("x;y".replace(";", "\t" if name == "t.tsv" else ";"), rows), name)
+    assert found.column("x").to_pylist() == x
+    assert found.column("y").to_pylist()[:2] == [1.5, 2.5]
+    assert list(found.notes) == [
+        f"{name}: the commas of 'x' may part thousands, and it is read as text: leave them out."
+    ]
+
+
+def test_another_column_tells_what_the_comma_is(tmp_path: Path) -> None:
+    found = frame(tmp_path, "x;y\n1,200;0,5\n950;1,25\n")
+    assert (found.column("x").to_pylist(), found.column("y").to_pylist()) == ([1.2, 950.0], [0.5, 1.25])
+    assert list(found.notes) == ["t.csv: commas in numbers are read as decimal signs."]
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv"])
+def test_thousands_may_come_far_down(tmp_path: Path, name: str) -> None:
+    by = ";" if name == "t.csv" else "\t"
+    found = frame(tmp_path, lines(f"x{by}y", [*(f"{i % 1000}{by}1" for i in range(3000)), f"1,200{by}2"]), name)
+    assert found.column("x").to_pylist()[-2:] == ["999", "1,200"]
+    assert found.column("y").to_pylist()[-2:] == [1, 2]
+    assert "may part thousands" in found.notes[0]
 
 
 @pytest.mark.usefixtures("small")
