@@ -179,6 +179,20 @@ def test_a_child_without_its_parent_is_told_of(amlflow: Any, places: Places) -> 
     assert "nested in" not in amlflow.ok("run", "copy", child, "--from", here, "--to", there).err
 
 
+@pytest.mark.parametrize("parent", ["bad 'id\"", "0a" * 16])
+def test_a_parent_that_cannot_be_read_keeps_no_run(
+    amlflow: Any, places: Places, mlflow_server: str, parent: str
+) -> None:
+    orphan = logged(amlflow, mlflow_server, "import mlflow; mlflow.log_param('a', 1)")
+    amlflow.ok("-w", mlflow_server, "log", "tag", f"mlflow.parentRunId={parent}", "--run", orphan)
+    with proxy(mlflow_server, missing=(f"run_id={'0a' * 16}",)) as here:
+        done = amlflow.ok("run", "copy", orphan, "--from", here, "--to", places["local"], "-o", "json")
+    assert f"nested in run {parent}, which is not in" in done.err
+    copy = opened(places["local"]).get_run(done.json[0]["run_id"])
+    assert (copy.status, copy.params) == ("FINISHED", {"a": "1"})
+    assert "mlflow.parentRunId" not in copy.tags
+
+
 def test_runs_that_name_each_other_as_parent_are_copied_at_once(amlflow: Any, places: Places) -> None:
     here, there = places["local"], places["other"]
     first, second = (logged(amlflow, here, "import mlflow", name) for name in ("one", "two"))
