@@ -20,7 +20,8 @@ JOURNAL_FOLDER = "journal"
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _VERSION = re.compile(r"(?!best:)[^/\\:@]+(?::[^/\\:@]+|@[^/\\:@]+)")
 # An address of IPv6 has colons of its own, in brackets.
-_ELSEWHERE = re.compile(r"((?:\[[^\]]*\]|[^\[])+?)::(.*)", re.DOTALL)
+_IPV6 = r"[A-Za-z][\w+.-]*://(?:[^/@\[]*@)?\["
+_ELSEWHERE = re.compile(rf"((?:{_IPV6}[^\]]*\]|(?!{_IPV6}).).*?)::(.*)", re.DOTALL)
 _SHOWN = 5
 
 
@@ -90,9 +91,15 @@ def find_run(workspace: Workspace, asked: str = "", experiment: str = "", choice
 
 
 def split_workspace(asked: str) -> tuple[str, str]:
-    """`WORKSPACE::RUN` in its two parts, at the first `::`; the first is empty where there is no workspace."""
+    """`WORKSPACE::RUN` in its two parts, at the first `::`, but an id at the last: a folder's name may have the sign, too. The
+    first part is empty where there is no workspace."""
+    if asked.startswith("best:"):
+        return "", asked
+    where, _, run = asked.rpartition("::")
+    if where and is_id(run):
+        return where, run
     parts = _ELSEWHERE.fullmatch(asked)
-    return (parts[1], parts[2]) if parts and not asked.startswith("best:") else ("", asked)
+    return (parts[1], parts[2]) if parts else ("", asked)
 
 
 def run_variable() -> str:
