@@ -29,6 +29,14 @@ mlflow.log_text("old", "notes/a.txt")
 mlflow.log_text("same", "b.txt")
 mlflow.log_text("x" * 3_000_000, "large.bin")
 """
+MANY = """
+import mlflow, os
+os.mkdir("m")
+for number in range(40):
+    with open(f"m/{number}.txt", "w") as file:
+        file.write(str(number))
+mlflow.log_artifacts("m", "m")
+"""
 ODD = """
 import mlflow
 for name in NAMES:
@@ -103,6 +111,28 @@ def test_a_large_file_of_a_server_is_not_fetched_to_be_compared(
     assert again["state"] == "unchanged"
     assert any("notes/a.txt" in path for path in seen)
     assert not any("large.bin" in path for path in seen)
+
+
+@pytest.mark.parametrize("large", ["", "m/large.bin"])
+def test_an_unchanged_run_of_many_files_is_asked_for_no_more_than_a_new_one(
+    amlflow: Any, places: Places, mlflow_server: str, large: str
+) -> None:
+    seen: list[str] = []
+    with proxy(mlflow_server, seen=seen) as here:
+        run = logged(amlflow, here, f"{MANY}mlflow.log_text('x' * 3_000_000, {large!r})" if large else MANY)
+        seen.clear()
+        copied(amlflow, here, places["local"], run)
+        first = len(seen)
+        seen.clear()
+        (again,) = copied(amlflow, here, places["local"], run)
+        assert again["state"] == "unchanged"
+        assert sum("/m/" in path for path in seen) == 40
+        assert not large or not any(large in path for path in seen)
+        assert len(seen) <= first
+        log_file(amlflow, here, run, "7.txt", "8", "m")
+        (changed,) = copied(amlflow, here, places["local"], run)
+    assert (changed["state"], changed["files"]) == ("completed", 1)
+    assert facts(places["local"], again["run_id"])["files"]["m/7.txt"] == b"8"
 
 
 def test_what_a_server_refused_is_named_and_not_sent_again(amlflow: Any, places: Places) -> None:
