@@ -90,6 +90,11 @@ def compare(
     from amlflow.services import comparison
 
     started, state = time.monotonic(), State.of(ctx)
+    said = {way: typed(ctx, way) for way in ("lower", "higher")}
+    if said["lower"] != said["higher"]:
+        # What is typed wins over `amlflow.yaml`.
+        lower = [key for key in lower or [] if said["lower"] or key not in (higher or [])]
+        higher = [key for key in higher or [] if said["higher"] or key not in lower]
     request = comparison.CompareRequest(
         runs=runs or [],
         experiment=experiment,
@@ -99,13 +104,13 @@ def compare(
         baseline=baseline,
         lower=lower or [],
         higher=higher or [],
-        expected=[*(lower or [] if typed(ctx, "lower") else []), *(higher or [] if typed(ctx, "higher") else [])],
+        expected=[*(lower or [] if said["lower"] else []), *(higher or [] if said["higher"] else [])],
         metrics=metric or [],
         params=param or [],
         seeds=seeds or [],
         fail_if=fail_if or [],
     )
-    view = comparing.View(history or [], plot or [], x, markdown, junit, html)
+    view = comparing.View(history or [], plot or [], x, comparing.as_markdown(state, ctx, markdown), junit, html)
     comparing.check(state, request, view)
     origin = comparing.gather(state, request)
     if watch:

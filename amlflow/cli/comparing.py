@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amlflow.cli import ci, files
+from amlflow.cli.framework import in_settings, typed
 from amlflow.cli.output import Column, console, moment, number, print_rows, print_table, table
 from amlflow.cli.state import State
 from amlflow.errors import AmlflowError, NotFound, Unavailable, UsageError
@@ -25,6 +26,8 @@ from amlflow.services.sources import Source, Sources
 from amlflow.workspaces.resolve import without_login
 
 if TYPE_CHECKING:
+    import typer
+
     from amlflow.workspaces.base import Run
 
 _EVERY_S = 2.0
@@ -47,6 +50,15 @@ class View:
     html: str = ""
 
 
+def as_markdown(state: State, ctx: typer.Context, asked: bool) -> bool:
+    """Whether it is shown as Markdown: what is typed wins over `amlflow.yaml`. Raises `UsageError` where two forms are typed."""
+    forms = {"output_format": f"-o {state.output_format}", "quiet": "-q", "query": "--query"}
+    others = [shown for name, shown in forms.items() if getattr(state, name) and not in_settings(ctx, name)]
+    if asked and others and typed(ctx, "markdown"):
+        raise UsageError(f"--markdown and {others[0]} are two forms of one output.", "Leave one of them out.")
+    return asked and not others
+
+
 def check(state: State, request: CompareRequest, view: View) -> None:
     """Raises `UsageError` for options that do not fit together, and for gates that cannot be read."""
     if view.by not in ("step", "time"):
@@ -59,11 +71,10 @@ def check(state: State, request: CompareRequest, view: View) -> None:
             "--plot draws for people, and this output is for programs.",
             "`--history METRIC -o json` has the values; `-o table` or --markdown the chart.",
         )
-    _check_output(state, view)
     both = [metric for metric in request.lower if metric in request.higher]
     if both:
         raise UsageError(f"--lower and --higher both name {both[0]!r}.", "Less of a metric is better, or more of it.")
-    if request.fail_if and set(request.runs) == {request.baseline}:
+    if request.fail_if and set(request.runs) == {request.baseline} and not comparison.seeks_best(request.baseline):
         raise UsageError(
             f"There is nothing to hold the gates to: {request.baseline!r} is the run and its own baseline.",
             "Name the run that is to be judged, or another --baseline.",
@@ -129,7 +140,7 @@ def follow(state: State, origin: Sources, request: CompareRequest, view: View) -
     request = comparison.pinned(origin, request)
     # The first so many groups are of more runs than that.
     top = None if request.seeds else request.top
-    waiting = replace(request, seeds=(), top=top, fail_if=(), patient=True)
+    waiting = replace(request, seeds=(), top=top, patient=True)
     seen, failures, written = False, 0, 0.0
     state.stays = "The runs go on."
     with _board(state, origin, view) as draw:
@@ -204,13 +215,6 @@ def _rewrite_page(origin: Sources, result: Comparison, file: Path) -> None:
 def _going_on(result: Comparison) -> int:
     """How many of the runs, whether shown or not, have not ended."""
     return sum(run.status in _GOING_ON for run in (*result.runs, *result.beyond_top))
-
-
-def _check_output(state: State, view: View) -> None:
-    asked = f"-o {state.output_format}" if state.output_format else ""
-    other = asked or ("-q" if state.quiet else "--query" if state.query else "")
-    if view.markdown and other:
-        raise UsageError(f"--markdown and {other} are two forms of one output.", "Leave one of them out.")
 
 
 def _as_table(state: State, view: View) -> bool:

@@ -190,6 +190,12 @@ def typed(ctx: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
+def in_settings(ctx: typer.Context, name: str) -> bool:
+    """Whether the parameter of that name has its value from `amlflow.yaml`."""
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "DEFAULT_MAP"
+
+
 def _check_format(value: str) -> str:
     if value and value not in OUTPUT_FORMATS:
         near = nearest(value, OUTPUT_FORMATS)

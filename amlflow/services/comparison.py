@@ -27,7 +27,8 @@ class CompareRequest:
     """Either `runs`, or an experiment with an optional filter. `sort` is a metric: best first, by its direction;
     `top` keeps the first so many, of the groups where `seeds` names the params that runs of one group may differ in. `lower` and
     `higher` name metrics whose direction the names do not tell; one of the runs must have each of `expected`. `fail_if` are the
-    gates, as text. `patient` takes a metric or param that no run has for one that is still to come."""
+    gates, as text. `patient` is for runs that go on: it judges none, and takes a metric or param that no run has for one that is
+    still to come."""
 
     runs: Sequence[str] = ()
     experiment: str = ""
@@ -58,7 +59,7 @@ def compare(
     """`history` names the metrics whose histories are read too (all when empty, none when None); `report` is told of workspaces
     that lack the experiment, and of a run that is its own baseline. Raises `UsageError` for a gate that cannot be read, before
     anything else is, and `NotFound` for a metric or param that no run has."""
-    expressions = read_gates(request)
+    expressions = [] if request.patient else read_gates(request)
     named = _named(sources, request)
     baseline = _baseline(sources, request, named)
     found = _sorted(named, request) if named else _searched(sources, request, report)
@@ -68,9 +69,10 @@ def compare(
         runs = [baseline, *runs]
         beyond_top = [run for run in beyond_top if run.id != baseline.id]
     if not request.patient:
-        asked = [*request.metrics, *([request.sort_key] if request.sort else []), *request.expected, *(history or ())]
+        asked = [*request.metrics, *([request.sort_key] if request.sort else [])]
         _check_known(asked, {key for run in runs for key in run.metrics}, "metric")
         _check_known(request.params, {key for run in runs for key in run.params}, "param")
+        _check_beyond_top([*request.expected, *(history or ())], [*runs, *beyond_top], sources, request)
     histories = sources.histories(runs, history) if history is not None else {}
     grouping = _grouping(runs, baseline, request) if request.seeds else None
     alone = baseline is not None and not request.seeds and [run.id for run in named] == [baseline.id]
@@ -93,12 +95,16 @@ def pinned(sources: Sources, request: CompareRequest) -> CompareRequest:
     """With the runs that its names mean now, and the baseline; `best:` stays, as which run that is changes while runs go on."""
     named = _named(sources, request)
     baseline = _baseline(sources, request, named)
-    best = split(request.baseline)[1].startswith("best:")
     return replace(
         request,
         runs=[run.id for run in named],
-        baseline=baseline.id if baseline is not None and not best else request.baseline,
+        baseline=baseline.id if baseline is not None and not seeks_best(request.baseline) else request.baseline,
     )
+
+
+def seeks_best(asked: str) -> bool:
+    """Whether it is `best:METRIC`, of whatever workspace."""
+    return split(asked)[1].startswith("best:")
 
 
 def read_gates(request: CompareRequest) -> list[Expression]:
@@ -137,10 +143,13 @@ def _named(sources: Sources, request: CompareRequest) -> list[Run]:
 
 
 def _baseline(sources: Sources, request: CompareRequest, named: Sequence[Run]) -> Run | None:
-    """The best run is sought among those that are not judged themselves: the best of all would have nothing to be held to."""
+    """The best run is sought in the experiments of the runs that are named, and where there are gates among those that are not
+    judged themselves: the best of all would have nothing to be held to."""
     if not request.baseline:
         return None
-    choice = Choice(request.lower, request.higher, [run.id for run in named])
+    judged = [run.id for run in named] if request.fail_if else []
+    experiments = list(dict.fromkeys(run.experiment_name for run in named))
+    choice = Choice(request.lower, request.higher, judged, experiments)
     return sources.find_one(request.baseline, request.experiment, choice)
 
 
@@ -266,6 +275,15 @@ def _subject(group: Group) -> Subject:
     means = {key: of.mean for key, of in group.estimates.items() if of.n == size}
     lacking = {key: size - of.n for key, of in group.estimates.items() if of.n < size}
     return Subject("", group.name, means, group.params, size, lacking)
+
+
+def _check_beyond_top(asked: Sequence[str], runs: Sequence[Run], sources: Sources, request: CompareRequest) -> None:
+    """That one of all runs has each metric, those that `top` leaves out among them: a search has not read these yet."""
+    known = {key for run in runs for key in run.metrics}
+    if not request.runs and request.top and not known.issuperset(asked):
+        everything = sources.search(request.experiment, RunQuery((), request.filter), lambda line: None)
+        known.update(key for run in everything for key in run.metrics)
+    _check_known(asked, known, "metric")
 
 
 def _check_known(asked: Sequence[str], known: set[str], what: str) -> None:

@@ -11,7 +11,7 @@ is of given values is computed here; it is never given to Python.
     power       = value [ "**" unary ]
     value       = number | text | name | "baseline" | "(" expression ")" | ( "abs" | "min" | "max" ) "(" sum { "," sum } ")"
     name        = [ "baseline." ] [ "metrics." | "params." ] ( word { "." word } | "`" any characters "`" )
-    number      = digits [ "." digits ] [ "e" [ "-" ] digits ]
+    number      = ( digits [ "." [ digits ] ] | "." digits ) [ ( "e" | "E" ) [ "+" | "-" ] digits ]
     text        = "'" any characters "'" | '"' any characters '"'
 
 A bare name is a metric, or a param where there is no such metric; after `metrics.` and `params.` quotes do what backticks do.

@@ -20,18 +20,20 @@ JOURNAL_FOLDER = "journal"
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _VERSION = re.compile(r"(?!best:)[^/\\:@]+(?::[^/\\:@]+|@[^/\\:@]+)")
 # An address of IPv6 has colons of its own, in brackets.
-_ELSEWHERE = re.compile(r"((?:\[[^\]]*\]|[^\[])+?)::(.*)", re.DOTALL)
+_IPV6 = r"[A-Za-z][\w+.-]*://(?:[^/@\[]*@)?\["
+_ELSEWHERE = re.compile(rf"((?:{_IPV6}[^\]]*\]|(?!{_IPV6}).).*?)::(.*)", re.DOTALL)
 _SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
     """How `best:METRIC` chooses: `lower` and `higher` name metrics whose direction their names do not tell, `besides` has the ids
-    of runs that are left out."""
+    of runs that are left out, `experiments` the names of those to look in where none is said and one of them is there."""
 
     lower: Sequence[str] = ()
     higher: Sequence[str] = ()
     besides: Collection[str] = ()
+    experiments: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +92,15 @@ def find_run(workspace: Workspace, asked: str = "", experiment: str = "", choice
 
 
 def split_workspace(asked: str) -> tuple[str, str]:
-    """`WORKSPACE::RUN` in its two parts, at the first `::`; the first is empty where there is no workspace."""
+    """`WORKSPACE::RUN` in its two parts, at the first `::`, but an id at the last: a folder's name may have the sign, too. The
+    first part is empty where there is no workspace."""
+    if asked.startswith("best:"):
+        return "", asked
+    where, _, run = asked.rpartition("::")
+    if where and is_id(run):
+        return where, run
     parts = _ELSEWHERE.fullmatch(asked)
-    return (parts[1], parts[2]) if parts and not asked.startswith("best:") else ("", asked)
+    return (parts[1], parts[2]) if parts else ("", asked)
 
 
 def run_variable() -> str:
@@ -241,7 +249,10 @@ def _best(workspace: Workspace, asked: str, experiment: str, choice: Choice) -> 
         descending = direction(metric, choice.lower, choice.higher) != "lower"
     else:
         descending = signed.startswith("+")
-    ids = _ids(workspace, experiment)
+    within = {name: _id_if_there(workspace, name) for name in ([] if experiment else choice.experiments)}
+    names = [experiment] if experiment else [name for name, found in within.items() if found]
+    ids = _ids(workspace, experiment) or [within[name] for name in names]
+    where = _where(workspace, *names)
     limit = 1 + len(choice.besides)
     runs = workspace.search_runs(
         RunQuery(experiment_ids=ids, order_by=f"metrics.`{metric}`", descending=descending, limit=limit)
@@ -252,12 +263,12 @@ def _best(workspace: Workspace, asked: str, experiment: str, choice: Choice) -> 
         return others[0]
     if having:
         raise NotFound(
-            f"{asked!r} is none of the runs that are named, and no other run in {_where(workspace, experiment)} has that metric.",
+            f"{asked!r} is none of the runs that are named, and no other run in {where} has that metric.",
             "Name the run that is meant by its id, or another experiment with -e.",
         )
     known = {key for run in workspace.search_runs(RunQuery(experiment_ids=ids, limit=50)) for key in run.metrics}
     raise NotFound(
-        f"No run in {_where(workspace, experiment)} has the metric {metric!r}.",
+        f"No run in {where} has the metric {metric!r}.",
         f"Known metrics: {', '.join(sorted(known)[:20]) or 'none'}.",
         name=metric,
         known=known,
@@ -276,8 +287,9 @@ def _id_if_there(workspace: Workspace, experiment: str) -> str:
         return ""
 
 
-def _where(workspace: Workspace, experiment: str) -> str:
-    return f"experiment {experiment!r}" if experiment else f"workspace {workspace.name!r}"
+def _where(workspace: Workspace, *experiments: str) -> str:
+    named = " or ".join(repr(name) for name in experiments if name)
+    return f"experiment {named}" if named else f"workspace {workspace.name!r}"
 
 
 def _last(workspace: Workspace, experiment: str) -> Run:

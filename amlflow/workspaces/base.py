@@ -231,6 +231,10 @@ class Workspace(Protocol):
 
     def download_artifacts(self, run_id: str, path: str, destination: Path) -> Path: ...
 
+    def download_files(self, run_id: str, paths: Sequence[str], destination: Path) -> None:
+        """Copy files of a run, some at a time, into the destination, each under its own path. Raises `NotFound`."""
+        ...
+
     def fetch(self, location: str) -> Path:
         """The folder that holds what is stored at `location` (a `ModelVersion.location`): the folder itself where it is
         local, else a cached download."""

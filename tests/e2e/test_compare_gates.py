@@ -71,7 +71,11 @@ def test_a_new_best_run_is_held_to_the_best_of_the_others(amlflow: Any, make: Ma
     assert held.code == 0, held.err
     assert held.json["gates"][0]["values"] == {"auc": 0.97, "baseline.auc": 0.90}
     assert "auc" in (amlflow.cwd / "out.xml").read_text()
-    assert compare(amlflow, "new", *gate).json["gates"][0]["values"]["baseline.auc"] == 0.95
+    # Without -e as with the experiment of the run that is named.
+    assert compare(amlflow, "new", *gate).json["gates"][0]["values"]["baseline.auc"] == 0.90
+    assert compare(amlflow, "new", "-e", "other", *gate).json["gates"][0]["values"]["baseline.auc"] == 0.95
+    best = compare(amlflow, "best:auc", "-e", "wine", *gate)
+    assert best.json["gates"][0]["values"] == {"auc": 0.97, "baseline.auc": 0.90}, best.err
     # Where none is named the best of the experiment is the one that the others are held to.
     worse = compare(amlflow, "-e", "wine", "--baseline", "best:auc", "--fail-if", "auc < baseline * 0.98")
     assert worse.code == 6
@@ -79,6 +83,14 @@ def test_a_new_best_run_is_held_to_the_best_of_the_others(amlflow: Any, make: Ma
     alone = compare(amlflow, "before", "new", "-e", "wine", *gate)
     assert alone.code == 3
     assert "'best:auc' is none of the runs that are named, and no other run in experiment 'wine'" in alone.err
+
+
+def test_where_nothing_is_judged_a_named_run_may_be_the_best(amlflow: Any, make: Maker) -> None:
+    make("before", auc=0.90)
+    make("elsewhere", auc=0.99, experiment="other")
+    new = make("new", auc=0.97)
+    for named in (["before", "new"], ["before"], ["new"]):
+        assert compare(amlflow, *named, "--baseline", "best:auc", "--query", "baseline").out == f"{new}\n"
 
 
 def test_the_one_run_that_is_its_own_baseline_is_held_to_itself(amlflow: Any, make: Maker) -> None:
@@ -162,6 +174,36 @@ def test_a_direction_in_the_settings_is_for_the_runs_that_have_the_metric(amlflo
     (amlflow.cwd / "amlflow.yaml").write_text("defaults: {compare: {lower: [stretch]}}\n")
     assert compare(amlflow, "one").code == 0
     assert compare(amlflow, "one", "--lower", "stretch").code == 3
+
+
+def test_what_is_typed_wins_over_the_settings(amlflow: Any, make: Maker) -> None:
+    run_id = make("one", rmse=0.5, acc=0.5)
+    make("two", rmse=0.7, acc=0.7)
+    settings = "{compare: {lower: [acc], higher: [rmse], markdown: true}}"
+    (amlflow.cwd / "amlflow.yaml").write_text(f"defaults: {settings}\n")
+    # In the settings they stand for whoever types neither.
+    assert "| acc ↓ | 0.5 ★ |" in compare(amlflow, "one", "two").out
+    for typed in (["--higher", "acc"], ["--lower", "rmse", "--higher", "acc"]):
+        told = compare(amlflow, "one", "two", *typed)
+        assert "| acc ↑ | 0.5 | 0.7 ★ |" in told.out, told.err
+    assert "| rmse ↓ | 0.5 ★ |" in told.out
+    assert compare(amlflow, "one", "-q").out == f"{run_id}\n"
+    assert compare(amlflow, "one", "-o", "json").json["runs"][0]["run_id"] == run_id
+    assert compare(amlflow, "one", "--query", "runs[0].name").out == "one\n"
+    assert compare(amlflow, "one", "--markdown", "-q").code == 2
+    (amlflow.cwd / "amlflow.yaml").write_text("defaults: {compare: {output: json}}\n")
+    assert compare(amlflow, "one", "--markdown").out.startswith("|")
+
+
+def test_a_metric_of_the_runs_beyond_the_first_so_many_is_one_of_theirs(amlflow: Any, make: Maker) -> None:
+    make("one", rmse=0.5)
+    make("two", rmse=0.7, stretch=1.0)
+    for chosen in (["one", "two"], ["-e", "wine"]):
+        first = (*chosen, "--sort", "rmse", "--top", "1", "--query", "runs[].name")
+        for option in ("--lower", "--higher", "--history"):
+            assert compare(amlflow, *first, option, "stretch").out == "one\n", option
+            assert compare(amlflow, *first, option, "strech").code == 3
+        assert compare(amlflow, *first, "--filter", "metrics.rmse < 0.6", "--lower", "stretch").code != 0
 
 
 def test_a_query_wins_over_the_identifier_alone(amlflow: Any, make: Maker) -> None:

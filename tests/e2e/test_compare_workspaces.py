@@ -148,6 +148,7 @@ def test_a_name_may_have_the_sign_of_a_workspace(amlflow: Any, make: Maker) -> N
     run_id = make("a::b", rmse=0.5)
     assert amlflow.ok("compare", "local:./a::a::b", "-q").out == f"{run_id}\n"
     # So may a folder, where -w has named it before.
-    make("one", "c::d", rmse=0.4)
+    one = make("one", "c::d", rmse=0.4)
+    assert amlflow.ok("compare", f"local:./c::d::{one}", "-q").out == f"{one}\n"
     both = ("-w", "local:./a", "-w", "local:./c::d", "compare", "-e", "wine", "--watch", "--sort", "rmse")
     assert amlflow.ok(*both, "--query", "runs[].name").out == "one\na::b\n"

@@ -29,6 +29,14 @@ mlflow.log_text("old", "notes/a.txt")
 mlflow.log_text("same", "b.txt")
 mlflow.log_text("x" * 3_000_000, "large.bin")
 """
+MANY = """
+import mlflow, os
+os.mkdir("m")
+for number in range(40):
+    with open(f"m/{number}.txt", "w") as file:
+        file.write(str(number))
+mlflow.log_artifacts("m", "m")
+"""
 ODD = """
 import mlflow
 for name in NAMES:
@@ -105,6 +113,28 @@ def test_a_large_file_of_a_server_is_not_fetched_to_be_compared(
     assert not any("large.bin" in path for path in seen)
 
 
+@pytest.mark.parametrize("large", ["", "m/large.bin"])
+def test_an_unchanged_run_of_many_files_is_asked_for_no_more_than_a_new_one(
+    amlflow: Any, places: Places, mlflow_server: str, large: str
+) -> None:
+    seen: list[str] = []
+    with proxy(mlflow_server, seen=seen) as here:
+        run = logged(amlflow, here, f"{MANY}mlflow.log_text('x' * 3_000_000, {large!r})" if large else MANY)
+        seen.clear()
+        copied(amlflow, here, places["local"], run)
+        first = len(seen)
+        seen.clear()
+        (again,) = copied(amlflow, here, places["local"], run)
+        assert again["state"] == "unchanged"
+        assert sum("/m/" in path for path in seen) == 40
+        assert not large or not any(large in path for path in seen)
+        assert len(seen) <= first
+        log_file(amlflow, here, run, "7.txt", "8", "m")
+        (changed,) = copied(amlflow, here, places["local"], run)
+    assert (changed["state"], changed["files"]) == ("completed", 1)
+    assert facts(places["local"], again["run_id"])["files"]["m/7.txt"] == b"8"
+
+
 def test_what_a_server_refused_is_named_and_not_sent_again(amlflow: Any, places: Places) -> None:
     here, there = places["local"], places["server"]
     run = logged(amlflow, here, f"NAMES = {NAMES!r}{ODD}")
@@ -177,6 +207,20 @@ def test_a_child_without_its_parent_is_told_of(amlflow: Any, places: Places) -> 
     assert f"nested in run {parent}, which is not in" in alone.err
     copied(amlflow, here, there, parent)
     assert "nested in" not in amlflow.ok("run", "copy", child, "--from", here, "--to", there).err
+
+
+@pytest.mark.parametrize("parent", ["bad 'id\"", "0a" * 16])
+def test_a_parent_that_cannot_be_read_keeps_no_run(
+    amlflow: Any, places: Places, mlflow_server: str, parent: str
+) -> None:
+    orphan = logged(amlflow, mlflow_server, "import mlflow; mlflow.log_param('a', 1)")
+    amlflow.ok("-w", mlflow_server, "log", "tag", f"mlflow.parentRunId={parent}", "--run", orphan)
+    with proxy(mlflow_server, missing=(f"run_id={'0a' * 16}",)) as here:
+        done = amlflow.ok("run", "copy", orphan, "--from", here, "--to", places["local"], "-o", "json")
+    assert f"nested in run {parent}, which is not in" in done.err
+    copy = opened(places["local"]).get_run(done.json[0]["run_id"])
+    assert (copy.status, copy.params) == ("FINISHED", {"a": "1"})
+    assert "mlflow.parentRunId" not in copy.tags
 
 
 def test_runs_that_name_each_other_as_parent_are_copied_at_once(amlflow: Any, places: Places) -> None:

@@ -87,7 +87,14 @@ def test_the_best_is_the_one_that_the_metrics_name_means(clean_env: dict[str, st
         ("::one", ("", "::one")),
         ("best:val::rmse", ("", "best:val::rmse")),
         ("wine[0]", ("", "wine[0]")),
+        ("local:/tmp/w[1::a", ("local:/tmp/w[1", "a")),
+        ("local:/tmp/w[1]::a[0]", ("local:/tmp/w[1]", "a[0]")),
+        ("http://host:80::a[1]", ("http://host:80", "a[1]")),
+        ("https://me:word@[::1]::a::b", ("https://me:word@[::1]", "a::b")),
+        ("http://[::1]:5000", ("", "http://[::1]:5000")),
+        (f"local:/tmp/x::y::{'0a' * 16}", ("local:/tmp/x::y", "0a" * 16)),
+        (f"::{'0a' * 16}", ("", f"::{'0a' * 16}")),
     ],
 )
-def test_a_workspace_ends_at_the_first_pair_of_colons(asked: str, parts: tuple[str, str]) -> None:
+def test_a_workspace_ends_at_the_first_pair_of_colons_or_at_an_id(asked: str, parts: tuple[str, str]) -> None:
     assert references.split_workspace(asked) == parts

@@ -205,7 +205,7 @@ class Contents:
     ) -> int:
         """Files that are not there with the same content. They are fetched to a folder of this machine first. `here` and `there`
         are the two runs' "info"."""
-        run_id, copy_id = here["run_id"], there["run_id"]
+        copy_id = there["run_id"]
         refused = {(path, size) for place, path, size in aside.files if not place}
         source, target = self._side(self._source, here, wanted), self._side(self._target, there, held)
         compared = Comparison(source, target, refused, self._ledger, copy_id)
@@ -214,17 +214,21 @@ class Contents:
             return 0
         with tempfile.TemporaryDirectory(prefix="amlflow-") as temporary:
             folder = Path(temporary)
-            for path in [""] if len(missing) == len(wanted) else missing:
-                self._source.workspace.download_artifacts(run_id, path, folder)
+            fetched = source.fetch(missing, folder)
             for entry in sorted(folder.iterdir()):
                 self._recorder.keep(copy_id, entry)
-            compared.note({path: file for path in missing if (file := folder / path).is_file()})
+            compared.note(fetched)
         return len(missing)
 
     @staticmethod
     def _side(end: End, info: Mapping[str, Any], sizes: Mapping[str, int | None]) -> Side:
-        def fetch(path: str, folder: Path) -> Path:
-            return end.workspace.download_artifacts(info["run_id"], path, folder)
+        def fetch(paths: Sequence[str], folder: Path) -> Mapping[str, Path]:
+            if len(paths) == len(sizes):
+                # For most services one folder is fewer requests than its files.
+                end.workspace.download_artifacts(info["run_id"], "", folder)
+            else:
+                end.workspace.download_files(info["run_id"], paths, folder)
+            return {path: file for path in paths if (file := folder / path).is_file()}
 
         return Side(sizes, end.folder(str(info.get("artifact_uri") or "")), fetch)
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from amlflow.services.copying.ends import Ledger, Sent, Stamp
 
-# Of what is not on this machine: the size of a file in bytes, and how many files, that are fetched to be compared.
+# Of what is not on this machine: the size of a file in bytes, and how many files of each side, that are fetched to be compared.
 _SMALL_BYTES, _MOST_FETCHED = 1 << 20, 100
 # A file that was written this recently may be written again with the same times.
 _FRESH_NS = 2_000_000_000
@@ -24,12 +24,12 @@ _CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """The files at one end, by path. `root` is their folder where it is one of this machine; `fetch(path, folder)` brings one
-    into a folder and returns it."""
+    """The files at one end, by path. `root` is their folder where it is one of this machine; `fetch(paths, folder)` brings
+    some to this machine, and returns where each is."""
 
     sizes: Mapping[str, int | None]
     root: Path | None
-    fetch: Callable[[str, Path], Path]
+    fetch: Callable[[Sequence[str], Path], Mapping[str, Path]]
 
     def here(self, path: str) -> Path | None:
         """A file that can be read without a transfer."""
@@ -56,13 +56,23 @@ class Comparison:
         self._ledger, self._copy_id = ledger, copy_id
         self._sent = ledger.sent(copy_id)
         self._stamps = {path: source.stamp(path) for path in source.sizes}
-        self._fetched = 0
 
     def lacking(self) -> list[str]:
         """The paths of what the copy does not hold."""
-        found = [path for path in self._source.sizes if not self._is_held(path)]
+        likely = [path for path in self._source.sizes if self._may_be_held(path)]
+        stamps = {path: self._target.stamp(path) for path in likely}
+        sent = {path: self._sent_there(path, stamps[path]) for path in likely}
+        there = _digests(
+            self._target, {path: known for path, known in sent.items() if known or path in self._target.sizes}
+        )
+        mine = _digests(self._source, {path: self._sent_from_here(path) for path in there})
+        # What is in neither is too large to be fetched for a comparison.
+        changed = {path for path, digest in mine.items() if digest != there[path]}
+        for path in mine.keys() - changed:
+            self._sent[path] = Sent(mine[path], self._stamps[path], stamps[path])
         self._ledger.note_sent(self._copy_id, self._sent)
-        return found
+        held = set(likely) - changed
+        return [path for path in self._source.sizes if path not in held]
 
     def note(self, files: Mapping[str, Path]) -> None:
         """What was handed over for the target, each with a file of the same content."""
@@ -70,46 +80,46 @@ class Comparison:
             self._sent[path] = Sent(_digest(file), self._stamps.get(path), self._target.stamp(path))
         self._ledger.note_sent(self._copy_id, self._sent)
 
-    def _is_held(self, path: str) -> bool:
+    def _may_be_held(self, path: str) -> bool:
         size = self._source.sizes[path]
         is_there = path in self._target.sizes and self._target.sizes[path] == size
-        if not is_there and (path, size) not in self._refused and not self._may_be_renamed(path):
-            return False
-        sent = self._sent.get(path)
-        stamps = self._stamps[path], self._target.stamp(path)
-        there = self._held(path, sent, stamps[1])
-        mine = self._content(self._source, path, sent.digest if sent and _is_same(sent.here, stamps[0]) else "")
-        if not mine or not there:
-            # Too large to be fetched for a comparison.
-            return True
-        if mine == there:
-            self._sent[path] = Sent(mine, *stamps)
-        return mine == there
+        return is_there or (path, size) in self._refused or self._may_be_renamed(path)
 
     def _may_be_renamed(self, path: str) -> bool:
         """Whether a server may have what was sent under another name: they decode percent signs, and drop or escape others."""
         is_told = path in self._sent and path not in self._target.sizes and self._target.root is None
         return is_told and (any(sign in path for sign in "%?;") or not path.isprintable())
 
-    def _held(self, path: str, sent: Sent | None, stamp: Stamp | None) -> str:
-        """The digest of what the copy holds: what was sent there, unless somebody wrote it since, as a folder tells."""
+    def _sent_there(self, path: str, stamp: Stamp | None) -> str:
+        """The digest of what was sent to the copy, empty where somebody may have written it since, as a folder tells."""
+        sent = self._sent.get(path)
         is_known = sent is not None and (self._target.here(path) is None or _is_same(sent.there, stamp))
-        known = sent.digest if sent is not None and is_known else ""
-        return self._content(self._target, path, known) if known or path in self._target.sizes else ""
+        return sent.digest if sent is not None and is_known else ""
 
-    def _content(self, side: Side, path: str, known: str) -> str:
-        """The digest of a file, empty where it would have to be fetched and is not small."""
-        if known:
-            return known
-        file = side.here(path)
-        if file is not None:
-            return _digest(file)
-        size = side.sizes[path]
-        if size is None or size > _SMALL_BYTES or self._fetched >= _MOST_FETCHED:
-            return ""
-        self._fetched += 1
+    def _sent_from_here(self, path: str) -> str:
+        """The digest of what was sent of the source, empty where it may have been written since."""
+        sent = self._sent.get(path)
+        return sent.digest if sent is not None and _is_same(sent.here, self._stamps[path]) else ""
+
+
+def _digests(side: Side, known: Mapping[str, str]) -> dict[str, str]:
+    """The digest of each file, as it is known where that is not empty; without those that would have to be fetched and are not
+    small, or too many. All that are fetched are so at once."""
+    found: dict[str, str] = {}
+    away: list[str] = []
+    for path, digest in known.items():
+        file, size = side.here(path), side.sizes.get(path)
+        if digest:
+            found[path] = digest
+        elif file is not None:
+            found[path] = _digest(file)
+        elif size is not None and size <= _SMALL_BYTES:
+            away.append(path)
+    if away:
         with tempfile.TemporaryDirectory(prefix="amlflow-") as temporary:
-            return _digest(side.fetch(path, Path(temporary)))
+            fetched = side.fetch(away[:_MOST_FETCHED], Path(temporary))
+            found |= {path: _digest(file) for path, file in fetched.items()}
+    return found
 
 
 def _is_same(noted: Stamp | None, found: Stamp | None) -> bool:

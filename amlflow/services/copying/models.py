@@ -164,7 +164,7 @@ class ModelCopies:
         root = artifacts.local_folder(address)
         if root is not None:
             # Without MLflow, whose import takes longer than most copies.
-            target = Side(_sizes_below(root), root, lambda below, folder: root / below)
+            target = Side(_sizes_below(root), root, lambda paths, folder: {below: root / below for below in paths})
             keep = lambda file, folder: artifacts.keep(root, file, folder)  # noqa: E731
             return self._bring_lacking(model, copy["model_id"], target, frozenset(), keep)
         from mlflow.exceptions import MlflowException
@@ -174,7 +174,11 @@ class ModelCopies:
         try:
             place = repository(address, self._router)
             sizes = {} if is_new else self._sizes(copy, place)
-            target = Side(sizes, None, lambda below, folder: Path(place.download_artifacts(below, str(folder))))
+
+            def fetch(paths: Sequence[str], folder: Path) -> Mapping[str, Path]:
+                return {below: Path(place.download_artifacts(below, str(folder))) for below in paths}
+
+            target = Side(sizes, None, fetch)
             taken = self._refused_of(address, refused)
             keep = lambda file, folder: place.log_artifact(str(file), folder or None)  # noqa: E731
             return self._bring_lacking(model, copy["model_id"], target, taken, keep)
@@ -195,18 +199,17 @@ class ModelCopies:
         folder = workspace.fetch(f"models:/{model['model_id']}")
         is_here = self._source.folder(address) is not None
 
-        def fetch(below: str, destination: Path) -> Path:
-            return workspace.fetch_file(address, below, destination)
+        def fetch(paths: Sequence[str], destination: Path) -> Mapping[str, Path]:
+            return {below: workspace.fetch_file(address, below, destination) for below in paths}
 
         source = Side(_sizes_below(folder), folder if is_here else None, fetch)
         compared = Comparison(source, target, refused, self._ledger, copy_id)
         lacking = compared.lacking()
         with tempfile.TemporaryDirectory(prefix="amlflow-") as temporary:
-            files = {below: folder / below for below in lacking}
+            # What is kept of another machine's files is taken for the same while their sizes are.
+            stale = [below for below in lacking if not is_here and target.sizes.get(below) == source.sizes[below]]
+            files = {below: folder / below for below in lacking} | dict(fetch(stale, Path(temporary)))
             for below in lacking:
-                if not is_here and target.sizes.get(below) == source.sizes[below]:
-                    # What is kept of another machine's files is taken for the same while their sizes are.
-                    files[below] = fetch(below, Path(temporary))
                 keep(files[below], posixpath.dirname(below))
             compared.note(files)
         return bool(lacking)

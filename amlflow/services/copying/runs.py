@@ -134,6 +134,7 @@ class _Copying:
             self._report(
                 f"Not all of {run.name} is in {self._source.workspace.name} yet: what waits is not copied now."
             )
+        parent, lost = self._parent(run)
         copy, is_new = self._copy_of(run)
         folder = self._recorder.journal.run(copy.id)
         if folder.exists():
@@ -141,7 +142,6 @@ class _Copying:
             self._settle([copy.id])
         self._recorder.adopt(copy)
         refused = len(folder.refused())
-        parent, lost = self._parent(run)
         return _Begun(run, copy.id, is_new, refused, self._contents.bring(run, copy.id, parent, is_new), lost)
 
     def _copy_of(self, run: Run) -> tuple[Run, bool]:
@@ -210,22 +210,26 @@ class _Copying:
         return self._experiments[name]
 
     def _parent(self, run: Run) -> tuple[str, str]:
-        """The copy of the run that this one is nested in, empty for none; and that run itself where it could be copied, and was
-        not."""
+        """The copy of the run that this one is nested in, empty for none; and that run itself where it was not copied, unless it
+        is gone."""
         parent = run.tags.get(PARENT_TAG, "")
         if not parent:
             return "", ""
         if parent in self._chosen:
             # It is there already, unless the two name each other.
             return self._copy_of(self._chosen[parent])[0].id, ""
-        found = self._find(parent)
-        return (found.id, "") if found else ("", parent if self._has(parent) else "")
-
-    def _has(self, run_id: str) -> bool:
         try:
-            return self._source.workspace.get_run(run_id).lifecycle_stage == "active"
+            if found := self._find(parent):
+                return found.id, ""
+            is_gone = self._source.workspace.get_run(parent).lifecycle_stage != "active"
         except NotFound:
-            return False
+            is_gone = True
+        except Unavailable:
+            raise
+        except AmlflowError:
+            # Somebody else's, or no id at all: the run itself can be copied all the same.
+            is_gone = False
+        return "", "" if is_gone else parent
 
     def _settle(self, run_ids: Sequence[str]) -> None:
         """Wait until the target has all that was written. Raises `Unavailable`."""

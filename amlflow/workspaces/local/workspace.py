@@ -219,6 +219,10 @@ class LocalWorkspace:
         folder = (destination / path).parent if path else destination
         return artifacts.download(f"{uri}/{path}".rstrip("/"), folder)
 
+    def download_files(self, run_id: str, paths: Sequence[str], destination: Path) -> None:
+        for path in paths:
+            self.download_artifacts(run_id, path, destination)
+
     def fetch(self, location: str) -> Path:
         if location.startswith("models:/m-"):
             location = self._store.logged_model_location(location.removeprefix("models:/"))

@@ -8,7 +8,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -104,6 +104,15 @@ class Artifacts:
         target = destination / asked if asked else destination
         target.mkdir(parents=True, exist_ok=True)
         return target
+
+    def copy_files(self, root_uri: str, paths: Sequence[str], destination: Path) -> None:
+        """Copy what is known to be files, without a look at what stands there. Raises `NotFound`."""
+        place = self.place(root_uri)
+        if isinstance(place, Proxied):
+            asked = [_plain(path) for path in paths]
+            self._client.each(lambda path: self._download(_joined(place.path, path), destination, path), asked)
+        else:
+            self._client.each(lambda path: self.copy_out(root_uri, path, destination), paths)
 
     def fetch(self, location: str) -> Path:
         """The folder that holds what is stored at a location: the folder itself where it is one of this machine, else a

@@ -102,6 +102,12 @@ class RestWorkspace:
     def log_artifact(self, run_id: str, file: Path, folder: str = "") -> None:
         raise NotImplementedError
 
+    def download_artifacts(self, run_id: str, path: str, destination: Path) -> Path:
+        raise NotImplementedError
+
+    def download_files(self, run_id: str, paths: Sequence[str], destination: Path) -> None:
+        self._client.each(lambda path: self.download_artifacts(run_id, path, destination), paths)
+
     def logged_models(self, run_id: str) -> list[LoggedModel]:
         """With MLflow 3 the run's logged models; those of older programs and servers are folders of its artifacts."""
         run = self.get_run(run_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -91,6 +91,9 @@ class ServerWorkspace(RestWorkspace):
 
     def download_artifacts(self, run_id: str, path: str, destination: Path) -> Path:
         return self._artifacts.copy_out(self.get_run(run_id).artifact_uri, path, destination)
+
+    def download_files(self, run_id: str, paths: Sequence[str], destination: Path) -> None:
+        self._artifacts.copy_files(self.get_run(run_id).artifact_uri, paths, destination)
 
     def fetch(self, location: str) -> Path:
         if Path(location).is_absolute() and (Path(location) / "MLmodel").is_file():
