@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from deployable import ROW, sample
 from emulated import Running
 
@@ -137,6 +138,7 @@ def test_a_deploy_that_was_killed_goes_on(amlflow: Any, azure: Running, wine: st
     assert amlflow.ok("endpoint", "list", "-q").out.split().count(endpoint) == 1
 
 
+@pytest.mark.slow
 def test_mlflow_s_own_client_deploys_as_well(amlflow: Any, wine: str, endpoint: str) -> None:
     script = """
 import sys

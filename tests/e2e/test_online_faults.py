@@ -115,6 +115,7 @@ def test_the_key_changes_while_requests_come(amlflow: Any, wine: str, endpoint: 
     assert answers == [{"predictions": [1.0]}] * 6
 
 
+@pytest.mark.slow
 def test_the_endpoint_goes_while_it_is_deployed_to(amlflow: Any, wine: str, endpoint: str) -> None:
     base = ("-t", "managed", "--name", endpoint)
     amlflow.ok("deploy", f"{wine}:1", *base)

@@ -76,6 +76,7 @@ def test_a_model_that_azure_s_scorer_would_end_gets_a_script_of_its_own(
     assert amlflow("deploy", f"{wine}:1", *base, "--scoring", "mine").code == 2
 
 
+@pytest.mark.slow
 def test_tokens_of_entra_open_an_endpoint(amlflow: Any, azure: Running, wine: str, endpoint: str, work: Path) -> None:
     base = ("-t", "managed", "--name", endpoint)
     amlflow.ok("deploy", f"{wine}:1", *base, "--auth-mode", "aad")
@@ -137,6 +138,7 @@ def test_live_requests_are_mirrored_before_the_traffic_moves(
     assert amlflow("deploy", f"{wine}:1", *base, "--mirror", "60").code == 2
 
 
+@pytest.mark.slow
 def test_scaled_timed_and_closed(amlflow: Any, azure: Running, wine: str, endpoint: str) -> None:
     base = ("-t", "managed", "--name", endpoint)
     options = ("--autoscale", "1:3:60%", "--request-timeout", "30", "--private", "--no-egress")

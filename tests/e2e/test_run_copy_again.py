@@ -172,7 +172,7 @@ def test_a_backslash_is_a_sign_of_a_name(amlflow: Any, places: Places) -> None:
     assert (amlflow.cwd / "out" / "back\\slash.txt").read_text().startswith("CONTENT OF")
 
 
-@pytest.mark.parametrize("target", ["other", "server"])
+@pytest.mark.parametrize("target", ["other", pytest.param("server", marks=pytest.mark.slow)])
 def test_the_copy_of_a_model_follows_its_source(amlflow: Any, places: Places, target: str) -> None:
     here, there = places["local"], places[target]
     run = logged(amlflow, here, MODEL)

@@ -201,7 +201,7 @@ def test_a_python_that_is_not_on_this_machine() -> None:
         # Of Windows alone: nothing of it is for Linux.
         ([CLOUDPICKLE, "pywin32==306"], "aci", "3.11", "pywin32==306"),
         # It wants a newer Python than the model's.
-        ([CLOUDPICKLE, "numpy==2.3.0"], "batch", "3.9", "numpy==2.3.0"),
+        pytest.param([CLOUDPICKLE, "numpy==2.3.0"], "batch", "3.9", "numpy==2.3.0", marks=pytest.mark.slow),
         (["six==1.16.0", "six==1.17.0"], "aks", "3.11", "six==1.16.0, six==1.17.0"),
     ],
 )
