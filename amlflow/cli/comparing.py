@@ -180,12 +180,7 @@ def write_files(state: State, origin: Sources, result: Comparison, view: View, s
 
 def _write_junit(file: str, result: Comparison, seconds: float) -> None:
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    try:
-        Path(file).write_bytes(gates.junit(result.findings, now, seconds))
-    except OSError as error:
-        raise AmlflowError(
-            f"--junit cannot write {file!r}: {error.strerror}.", "Name another file, or make room there."
-        ) from error
+    files.write("--junit", file, gates.junit(result.findings, now, seconds))
 
 
 def _write_page(state: State, origin: Sources, result: Comparison, file: Path) -> None:

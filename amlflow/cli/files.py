@@ -24,6 +24,16 @@ def check(option: str, file: str) -> None:
         )
 
 
+def write(option: str, file: str, content: bytes) -> None:
+    """Raises `AmlflowError` where the file that the option names cannot be written."""
+    try:
+        Path(file).write_bytes(content)
+    except OSError as error:
+        raise AmlflowError(
+            f"{option} cannot write {file!r}: {error.strerror}.", "Name another file, or make room there."
+        ) from error
+
+
 class Files:
     """Holds what went wrong with them until the result has been printed and its gates have spoken."""
 

@@ -53,7 +53,7 @@ def drift(state: State, request: DriftRequest, view: View) -> None:
     written = files.Files(state)
     if view.html:
         with written.writing():
-            _write(view.html, page)
+            files.write("--html", view.html, page.encode())
     finding = monitor_runs.of_drift(report, found.name, found.run_id)
     run_id = _logged(state, view, finding, document, page)
     text = drift_report.as_markdown(report, number) if view.markdown else ""
@@ -78,7 +78,7 @@ def performance(state: State, request: PerformanceRequest, view: View) -> None:
     written = files.Files(state)
     if view.html:
         with written.writing():
-            _write(view.html, page)
+            files.write("--html", view.html, page.encode())
     finding = monitor_runs.of_performance(report, found.name, found.run_id)
     before = {key: logged.value for key, logged in report.before.items()}
     run_id = _logged(state, view, finding, document, page)
@@ -193,15 +193,6 @@ def _show(state: State, record: dict[str, Any], grid: Grid, lines: Sequence[str]
     if not markdown:
         for line in lines:
             state.note(line)
-
-
-def _write(file: str, page: str) -> None:
-    try:
-        Path(file).write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise AmlflowError(
-            f"--html cannot write {file!r}: {error.strerror}.", "Name another file, or make room there."
-        ) from error
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import typer
 
 from amlflow.cli import recording_options
 from amlflow.cli.completers import complete_compute, complete_experiment
-from amlflow.cli.framework import Command, verb
+from amlflow.cli.framework import Command, typed, verb
 from amlflow.cli.recording_options import (
     DatasetRowsOption,
     DurabilityOption,
@@ -275,6 +275,5 @@ def _typed(ctx: typer.Context, names: tuple[str | None, ...]) -> list[str]:
     return [
         parameter.opts[0]
         for parameter in ctx.command.params
-        if parameter.name in names
-        and getattr(ctx.get_parameter_source(str(parameter.name)), "name", "") == "COMMANDLINE"
+        if parameter.name in names and typed(ctx, str(parameter.name))
     ]

@@ -237,7 +237,7 @@ def _check_classes(names: Names, truth: Values, predicted: Values, notes: list[s
     """Raises `AmlflowError` where no class is on both sides, and they are not merely few rows that are all wrong."""
     if not truth.labels or not predicted.labels or {*truth.labels} & {*predicted.labels}:
         return
-    shown = [f"{', '.join(map(repr, side.labels[:_MOST_CLASSES]))}" for side in (truth, predicted)]
+    shown = [", ".join(map(repr, side.labels[:_MOST_CLASSES])) for side in (truth, predicted)]
     if truth.form == predicted.form and min(len(truth.labels), len(predicted.labels)) == 1:
         notes.append(f"No prediction is right: the truth is {shown[0]}, and predicted is {shown[1]}.")
         return

@@ -123,5 +123,5 @@ async function start() {
 start().catch((error) => {
   byId('trouble').hidden = false;
   byId('trouble').textContent = typeof DecompressionStream === 'undefined'
-    ? 'This browser is too old for this page: it needs Chrome 80, Firefox 113 or Safari 16.4, or later.' : `This page could not be drawn: ${error.message}`;
+    ? 'This browser is too old for this page: it needs Chrome 93, Firefox 113 or Safari 16.4, or later.' : `This page could not be drawn: ${error.message}`;
 });
